@@ -1,0 +1,166 @@
+"""The settings, the only reader of the environment; what a setting is used for is told where it is used.
+
+Variables begin with BYBIT_ (the exchange) or KLINE_ (us) and may stand in a `.env` file of the working directory.
+`.env.example` lists each with unit, default and meaning. KLINE_HOME is resolved once to an absolute path; processes
+that we start get it, and whatever else was decided, through `export`.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kline_pipeline.errors import ConfigError
+
+_HOST_CEILING_PER_S = 110  # 600 requests per 5 s and IP are Bybit's limit (bybit-v5.md 3.1); we stay below it
+
+
+def _http_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        msg = "must begin with http:// or https://"
+        raise ValueError(msg)
+    return value.rstrip("/")
+
+
+def _postgres_url(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        msg = "must be a postgresql:// URL"
+        raise ValueError(msg)
+    return value
+
+
+class BybitSettings(BaseSettings):
+    """How to talk to the exchange; every field is the variable BYBIT_<NAME>."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BYBIT_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    base_url: Annotated[str, AfterValidator(_http_url)] = Field(
+        default="https://api.bybit.com", description="host of the v5 API: Bybit, a regional host, or a simulator"
+    )
+    requests_per_second: float = Field(
+        default=50, gt=0, le=_HOST_CEILING_PER_S, description="budget of all processes together, per second"
+    )
+    concurrency: int = Field(default=16, ge=1, le=64, description="requests in flight per process")
+    timeout_s: float = Field(default=10, gt=0, description="time for one request, seconds")
+    close_grace_s: float = Field(
+        default=10, ge=0, description="a candle counts as closed this many seconds after its end"
+    )
+    retry_max_attempts: int = Field(default=5, ge=1, description="tries per request, the first included")
+    retry_initial_delay_s: float = Field(default=1, ge=0, description="wait before the second try, seconds")
+    retry_backoff_factor: float = Field(default=2, ge=1, description="growth of the wait from try to try")
+    retry_max_delay_s: float = Field(default=30, ge=0, description="longest wait between two tries, seconds")
+
+
+class KlineSettings(BaseSettings):
+    """Where things live; every field is the variable KLINE_<NAME>."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KLINE_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    home: Path | None = Field(default=None, description="folder of everything local; nearest .kline upward")
+    datasets_file: Path | None = Field(default=None, description="datasets.toml; else KLINE_HOME/datasets.toml")
+    database_url: Annotated[SecretStr | None, AfterValidator(_postgres_url)] = Field(
+        default=None, description="postgresql://...; without it an embedded server under KLINE_HOME"
+    )
+    work_url: str | None = Field(default=None, description="raw batches and working candles: path or fsspec URL")
+    snapshot_url: str | None = Field(default=None, description="Parquet snapshots: path or fsspec URL")
+    log_format: Literal["console", "json"] | None = Field(
+        default=None, description="console or json; console on a terminal, else json"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least level shown")
+
+
+class Settings:
+    """All settings of a process, with every path resolved.
+
+    Attributes:
+        bybit: how to talk to the exchange.
+        home: absolute path of KLINE_HOME.
+        database_url: postgresql:// URL, or None for the embedded server under `home`. A secret.
+        datasets_file: absolute path of datasets.toml, None where the packaged default is to be used.
+        work_url, snapshot_url: absolute path or fsspec URL.
+        simulated: candles are simulated ones, kept apart under KLINE_HOME/simulated.
+        log_format, log_level: as the variables; log_format None means console on a terminal, else json.
+    """
+
+    def __init__(self, bybit: BybitSettings, kline: KlineSettings, *, simulated: bool = False) -> None:
+        self.bybit = bybit
+        self.home = _home(kline.home)
+        self.simulated = simulated or self.home.name == "simulated"
+        if simulated and self.home.name != "simulated":
+            self.home = self.home / "simulated"
+        self.database_url = None if self.simulated else kline.database_url
+        self.ignored_database_url = self.simulated and kline.database_url is not None
+        own_file = self.home / "datasets.toml"
+        chosen = kline.datasets_file or (own_file if own_file.exists() else None)
+        self.datasets_file = chosen.absolute() if chosen else None
+        self.work_url = _location(kline.work_url, self.home / "work", simulated=self.simulated)
+        self.snapshot_url = _location(kline.snapshot_url, self.home / "snapshots", simulated=self.simulated)
+        self.log_format = kline.log_format
+        self.log_level = kline.log_level
+
+    @classmethod
+    def load(cls, *, simulated: bool = False) -> Self:
+        """Return the settings of the environment and of `.env`.
+
+        Args:
+            simulated: live in KLINE_HOME/simulated and ignore KLINE_DATABASE_URL, KLINE_WORK_URL and KLINE_SNAPSHOT_URL.
+
+        Raises:
+            ConfigError: variables have values that cannot work; all of them are named.
+        """
+        try:
+            return cls(BybitSettings(), KlineSettings(), simulated=simulated)
+        except ValidationError as exc:
+            raise ConfigError(_sentence(exc)) from exc
+
+    def export(self) -> None:
+        """Write what was resolved to the environment, so that processes started from here agree with this one."""
+        os.environ["KLINE_HOME"] = str(self.home)
+        os.environ["BYBIT_BASE_URL"] = self.bybit.base_url
+        os.environ["KLINE_WORK_URL"] = self.work_url
+        os.environ["KLINE_SNAPSHOT_URL"] = self.snapshot_url
+        if self.datasets_file:
+            os.environ["KLINE_DATASETS_FILE"] = str(self.datasets_file)
+        if self.database_url is None:
+            os.environ.pop("KLINE_DATABASE_URL", None)
+
+    def with_base_url(self, base_url: str) -> "Settings":
+        """Return the same settings with another exchange host."""
+        other = object.__new__(Settings)
+        other.__dict__.update(self.__dict__, bybit=self.bybit.model_copy(update={"base_url": base_url.rstrip("/")}))
+        return other
+
+
+def user_cache_folder() -> Path:
+    """Return the folder for what all KLINE_HOMEs of a user share, such as the file of the request budget."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kline-pipeline"
+
+
+def _home(configured: Path | None) -> Path:
+    if configured is not None:
+        return configured.expanduser().absolute()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / ".kline").is_dir():
+            return folder / ".kline"
+    return here / ".kline"
+
+
+def _location(configured: str | None, default: Path, *, simulated: bool) -> str:
+    if configured is None or simulated:
+        return str(default)
+    return configured if "://" in configured else str(Path(configured).expanduser().absolute())
+
+
+def _sentence(exc: ValidationError) -> str:
+    prefix = "BYBIT_" if exc.title == "BybitSettings" else "KLINE_"
+    problems = [
+        f"{prefix}{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}" for error in exc.errors()
+    ]
+    return "; ".join(problems) + " (see .env.example)"
