@@ -1,0 +1,83 @@
+"""The one definition of columns, and the one text of a number; nothing here reads or writes.
+
+In process a candle table has `open_time_ms` (int64, UTC, ascending, unique) and six columns of canonical text. Text and
+not decimal128, because it alone feeds COPY, sha256 and comparisons, and Arrow prints small decimals with an exponent.
+"""
+
+import hashlib
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+NUMBER_COLUMNS: Final = ("open", "high", "low", "close", "volume", "turnover")
+# The only exact type that pandas, polars, pyarrow and DuckDB all read safely across series (stack.md part 1, 5).
+DECIMAL: Final = pa.decimal128(38, 18)
+
+CANDLE_SCHEMA: Final = pa.schema(
+    [pa.field("open_time_ms", pa.int64(), nullable=False)]
+    + [pa.field(name, pa.string(), nullable=False) for name in NUMBER_COLUMNS]
+)
+RAW_SCHEMA: Final = pa.schema(
+    [
+        pa.field("page", pa.int32(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),
+        *CANDLE_SCHEMA,
+    ]
+)
+SNAPSHOT_SCHEMA: Final = pa.schema(
+    [pa.field(name, pa.dictionary(pa.int32(), pa.string())) for name in ("category", "symbol", "interval")]
+    + [pa.field("open_time", pa.timestamp("ms", tz="UTC"), nullable=False)]
+    + [pa.field(name, DECIMAL, nullable=False) for name in NUMBER_COLUMNS]
+)
+
+
+def canonical(texts: pa.StringArray | pa.ChunkedArray) -> pa.StringArray | pa.ChunkedArray:
+    """Return plain decimals in canonical text: no exponent, no trailing zeros, no needless leading zeros."""
+    trimmed = pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".")
+    plain = pc.if_else(pc.match_substring(texts, "."), trimmed, texts)
+    return pc.replace_substring_regex(plain, "^0+([0-9])", r"\1")
+
+
+def canonical_candles(table: pa.Table) -> pa.Table:
+    """Return `table` with CANDLE_SCHEMA: the same rows in the same order, numbers in canonical text."""
+    columns = [table["open_time_ms"], *(canonical(table[name]) for name in NUMBER_COLUMNS)]
+    return pa.table(columns, schema=CANDLE_SCHEMA)
+
+
+def empty_candles() -> pa.Table:
+    """Return a candle table without rows."""
+    return CANDLE_SCHEMA.empty_table()
+
+
+def decimals(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return canonical text as exact decimal128(38, 18).
+
+    Raises:
+        pyarrow.ArrowInvalid: a number has more than 20 digits before or 18 after the point.
+    """
+    return pc.cast(texts, DECIMAL)
+
+
+def text_of_decimals(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return decimal128 values in canonical text; Arrow's own text has exponents below 1e-6, which this spells out."""
+    texts = pc.cast(values, pa.string())
+    scientific = pc.match_substring(texts, "E")
+    if pc.any(scientific).as_py():
+        spelled = [f"{value:f}" for value in pc.unique(values.filter(scientific)).to_pylist()]
+        keys = pc.unique(values.filter(scientific))
+        index = pc.index_in(values, value_set=keys)
+        texts = pc.if_else(scientific, pc.take(pa.array(spelled, pa.string()), index), texts)
+    return canonical(texts)
+
+
+def tab_separated(candles: pa.Table) -> pa.StringArray | pa.ChunkedArray:
+    """Return one line of text per candle: open time in ms and the six numbers, separated by tabs, no line end."""
+    columns = [pc.cast(candles["open_time_ms"], pa.string()), *(candles[name] for name in NUMBER_COLUMNS)]
+    return pc.binary_join_element_wise(*columns, "\t")
+
+
+def sha256_of(candles: pa.Table) -> str:
+    """Return the checksum of a candle table: sha256 of its lines, each followed by a line feed; order counts."""
+    lines = tab_separated(candles).to_pylist()
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
