@@ -1,0 +1,184 @@
+"""The exchange: a request becomes an answer, with Bybit's semantics and without any I/O.
+
+Range rules, limits and error texts are those of bybit-v5.md sections 1 to 3. Where the candles come
+from is the business of a History; how answers travel that of transport and server.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from kline_pipeline.simulator import control, wire
+from kline_pipeline.simulator.faults import FaultPlan, Request
+from kline_pipeline.simulator.grid import INTERVALS, floor_ms, shift_ms, steps_between
+from kline_pipeline.simulator.history import CATEGORIES, History, Row
+from kline_pipeline.simulator.instruments import Instrument
+from kline_pipeline.simulator.limits import RequestLimit
+from kline_pipeline.simulator.listing import instruments_info
+from kline_pipeline.simulator.stats import Stats
+from kline_pipeline.simulator.wire import Response
+
+MARKET = "/v5/market/"
+DEFAULT_LIMIT, MAX_LIMIT = 200, 1000
+# Times beyond 2200 are taken as 2200: calendars end somewhere.
+FAR_FUTURE_MS = 7_258_118_400_000
+
+
+class Exchange:
+    """A Bybit over one history. Safe to call from many threads.
+
+    Args:
+        history: where candles and instruments come from.
+        clock: returns the server time in ms. It also drives the rate limit: under a frozen clock
+            all requests fall into one window.
+        requests_per_5s: beyond that many market requests in 5 s the answer is 403.
+        latency_ms: added to every market answer.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        clock: Callable[[], int],
+        requests_per_5s: int = 600,
+        latency_ms: int = 0,
+    ) -> None:
+        """Begin with zero counts and no faults."""
+        self.history = history
+        self.clock = clock
+        self.stats = Stats()
+        self.limit = RequestLimit(requests_per_5s)
+        self.faults = FaultPlan(seed=history.seed or 0)
+        self._latency_s = latency_ms / 1000
+
+    def handle(
+        self, method: str, path: str, query: Mapping[str, str], body: bytes = b""
+    ) -> Response:
+        """Answer one request; `body` matters for POST /_sim/faults only."""
+        if path.startswith("/_sim/"):
+            return control.handle(self, method, path, body)
+        now_ms = self.clock()
+        kind = path.removeprefix(MARKET) if path.startswith(MARKET) else "other"
+        request = Request(
+            kind=kind if kind in {"kline", "instruments-info", "time"} else "other",
+            category=query.get("category") or ("linear" if kind == "kline" else ""),
+            symbol=query.get("symbol", ""),
+            interval=query.get("interval", ""),
+            text="&".join(f"{name}={query[name]}" for name in sorted(query)),
+        )
+        response = self._answer(method, request, query, now_ms)
+        if self._latency_s:
+            response = replace(response, delay_s=response.delay_s + self._latency_s)
+        self.stats.count(request.kind, request.symbol, request.interval, response)
+        return response
+
+    def _answer(
+        self, method: str, request: Request, query: Mapping[str, str], now_ms: int
+    ) -> Response:
+        if not self.limit.admit(now_ms):
+            return wire.http_error(403)
+        instead = self.faults.answer(request, now_ms)
+        if instead is not None:
+            return instead
+        if request.kind == "other":
+            return wire.http_error(404)
+        if method != "GET":
+            return wire.http_error(400)
+        if request.kind == "time":
+            second = {"timeSecond": str(now_ms // 1000), "timeNano": str(now_ms * 1_000_000)}
+            response = wire.ok(second, now_ms)
+        elif request.kind == "instruments-info":
+            response = instruments_info(self.history, query, now_ms)
+        else:
+            response = self._kline(request, query, now_ms)
+        return self.faults.disturbed(request, response)
+
+    def _kline(self, request: Request, query: Mapping[str, str], now_ms: int) -> Response:
+        if request.category not in CATEGORIES:
+            return wire.refusal(10001, now_ms, message="params error: Category is invalid")
+        if request.interval not in INTERVALS:
+            return wire.refusal(10001, now_ms, message="params error: intervalTime is invalid")
+        instrument = self._served(request, now_ms)
+        if instrument is None:
+            return wire.refusal(10001, now_ms, message="Not supported symbols")
+        if not self.history.has(instrument, request.interval):
+            return wire.refusal(10001, now_ms, message="params error: intervalTime is invalid")
+        try:
+            start, end = _optional(query, "start"), _optional(query, "end")
+            limit = _optional(query, "limit")
+        except ValueError as error:
+            return wire.refusal(10001, now_ms, message=f"params error: {error}")
+        limit = DEFAULT_LIMIT if limit is None else min(limit, MAX_LIMIT)
+        page = _Page(self, request, instrument, now_ms)
+        rows = page.rows(start, end, limit) if limit > 0 else []
+        symbol, rows = self.faults.disturbed_page(request, rows, now_ms)
+        return wire.kline(symbol, request.category, rows, now_ms)
+
+    def _served(self, request: Request, now_ms: int) -> Instrument | None:
+        found = self.history.find(request.category, request.symbol, now_ms)
+        if found is None and request.category == "inverse":
+            # Recorded in May 2025: a USDT symbol under inverse answers linear candles, no error.
+            found = self.history.find("linear", request.symbol, now_ms)
+        return found if found is not None and found.supported else None
+
+
+class _Page:
+    """Which rows of one series a page holds."""
+
+    def __init__(
+        self, exchange: Exchange, request: Request, instrument: Instrument, now_ms: int
+    ) -> None:
+        self._exchange, self._request = exchange, request
+        self._instrument, self._now_ms = instrument, now_ms
+
+    def rows(self, start: int | None, end: int | None, limit: int) -> list[Row]:
+        """Return the rows of a range as Bybit chooses them, newest first."""
+        if start is None:
+            return self._newest(self._now_ms if end is None else end, limit)
+        first = floor_ms(self._request.interval, start)
+        if end is None:
+            return self._from(first, limit)
+        if end < first:
+            return []
+        slots = steps_between(self._request.interval, first, floor_ms(self._request.interval, end))
+        rows = [row for row in self._newest(end, min(limit, slots + 1)) if int(row[0]) >= first]
+        # Nothing in the window: the exchange answers with what is older, as if start were absent.
+        return rows or self._newest(end, limit)
+
+    def _from(self, first: int, limit: int) -> list[Row]:
+        interval = self._request.interval
+        last = shift_ms(interval, first, limit - 1)
+        rows = self._newest(last, limit)
+        if (
+            last > self._now_ms
+            and first <= self._now_ms
+            and _trading(self._instrument, self._now_ms)
+        ):
+            # The window reaches past the open candle: only what opened since `first`.
+            return [row for row in rows if int(row[0]) >= first] or rows
+        # A window that ends in a hole between listings, or after the end of data, is filled up with
+        # older rows (recorded on SHIBUSDT, bybit-v5.md 1.3).
+        return rows
+
+    def _newest(self, until_ms: int, limit: int) -> list[Row]:
+        gone = self._exchange.faults.dropped(self._request)
+        rows = self._exchange.history.newest(
+            self._instrument,
+            self._request.interval,
+            until_ms=until_ms,
+            limit=limit + len(gone),
+            now_ms=self._now_ms,
+        )
+        return [row for row in rows if row[0] not in gone][:limit] if gone else rows
+
+
+def _trading(instrument: Instrument, now_ms: int) -> bool:
+    return instrument.status(now_ms) == "Trading"
+
+
+def _optional(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 15:
+        raise ValueError(f"{name} invalid")
+    return min(int(text), FAR_FUTURE_MS)

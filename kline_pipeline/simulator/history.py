@@ -1,0 +1,137 @@
+"""What a source of candles offers to the exchange, and how its numbers become text.
+
+Sources are market (synthetic) and replay (recorded). No range semantics here: those are Bybit's
+and live in exchange.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kline_pipeline.simulator.instruments import Instrument
+
+CATEGORIES = ("linear", "inverse", "spot")
+# open_time in ms, open, high, low, close, volume, turnover, as Bybit spells them.
+Row = tuple[str, str, str, str, str, str, str]
+Numbers = NDArray[Any]
+
+
+class HistoryError(Exception):
+    """A history cannot be served; the message is one sentence for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Candles as columns of whole numbers, oldest first.
+
+    Prices, volume and turnover are exact: the value is the number times ten to the power of minus
+    its decimals. `open_time` is UTC milliseconds. int64, or Python integers where
+    that is too narrow.
+    """
+
+    open_time: Numbers
+    open: Numbers
+    high: Numbers
+    low: Numbers
+    close: Numbers
+    volume: Numbers
+    turnover: Numbers
+
+    def __len__(self) -> int:
+        """Return the number of candles."""
+        return len(self.open_time)
+
+    def take(self, which: Any) -> "Columns":
+        """Return the candles selected by a slice, a mask or positions."""
+        return Columns(*(column[which] for column in self.arrays()))
+
+    def arrays(self) -> tuple[Numbers, ...]:
+        """Return the seven columns in wire order."""
+        return (
+            self.open_time,
+            self.open,
+            self.high,
+            self.low,
+            self.close,
+            self.volume,
+            self.turnover,
+        )
+
+    def grouped(self, starts: Numbers, open_times: Numbers) -> "Columns":
+        """Return one candle for each run of candles that begins at a position of `starts`."""
+        if not len(starts):
+            return self.take(slice(0, 0))
+        ends = np.append(starts[1:], len(self)) - 1
+        return Columns(
+            open_times,
+            self.open[starts],
+            np.maximum.reduceat(self.high, starts),
+            np.minimum.reduceat(self.low, starts),
+            self.close[ends],
+            np.add.reduceat(self.volume, starts),
+            np.add.reduceat(self.turnover, starts),
+        )
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Return several columns end to end; there must be at least one."""
+    if len(parts) == 1:
+        return parts[0]
+    return Columns(
+        *(np.concatenate(pieces) for pieces in zip(*(p.arrays() for p in parts), strict=True))
+    )
+
+
+def rows_newest_first(columns: Columns, decimals: tuple[int, int, int]) -> list[Row]:
+    """Return wire rows, newest first; `decimals` are those of price, volume and turnover."""
+    price, volume, turnover = decimals
+    places = (0, price, price, price, price, volume, turnover)
+    texts = [
+        _texts(column[::-1].tolist(), digits)
+        for column, digits in zip(columns.arrays(), places, strict=True)
+    ]
+    return list(zip(*texts, strict=True))
+
+
+def _texts(values: list[int], decimals: int) -> list[str]:
+    # Bybit strips trailing zeros and ".0" in every column.
+    if decimals == 0:
+        return [str(value) for value in values]
+    scale = 10**decimals
+    texts = []
+    for value in values:
+        whole, rest = divmod(value, scale)
+        texts.append(f"{whole}.{rest:0{decimals}d}".rstrip("0") if rest else str(whole))
+    return texts
+
+
+class History(Protocol):
+    """A source of candles; a pure function of its arguments, safe to call from many threads."""
+
+    @property
+    def venue(self) -> str:
+        """Name of what is served: two equal names serve equal candles."""
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of a synthetic history, None of a recorded one."""
+
+    def instruments(self, category: str, now_ms: int) -> list[Instrument]:
+        """Return every instrument known at `now_ms`, of any status, by symbol."""
+
+    def find(self, category: str, symbol: str, now_ms: int) -> Instrument | None:
+        """Return the instrument whose candles are served under this name, None if there is none."""
+
+    def has(self, instrument: Instrument, interval: str) -> bool:
+        """Say whether candles of this interval exist for the instrument."""
+
+    def newest(
+        self, instrument: Instrument, interval: str, *, until_ms: int, limit: int, now_ms: int
+    ) -> list[Row]:
+        """Return the newest `limit` candles whose open_time is <= `until_ms`, newest first.
+
+        The candle that is open at `now_ms` is among them; empty means nothing opened by then.
+        """

@@ -1,0 +1,43 @@
+"""What was asked and what was answered, for GET /_sim/stats. Requests to /_sim do not count."""
+
+import threading
+from collections import Counter
+from typing import Any
+
+from kline_pipeline.simulator.wire import Response
+
+
+class Stats:
+    """Counts of market requests; safe to use from many threads."""
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        self._lock = threading.Lock()
+        self._outcomes: dict[str, Counter[str]] = {}
+        self._intervals: Counter[str] = Counter()
+        self._symbols: Counter[str] = Counter()
+        self._candles = 0
+
+    def count(self, kind: str, symbol: str, interval: str, response: Response) -> None:
+        """Count one answered request; `symbol` and `interval` only matter for kind kline."""
+        with self._lock:
+            self._outcomes.setdefault(kind, Counter())[response.outcome] += 1
+            self._candles += response.candles
+            if kind == "kline":
+                self._intervals[interval] += 1
+                self._symbols[symbol] += 1
+
+    def requests(self, kind: str) -> int:
+        """Return how many requests of this kind were answered, whatever the outcome."""
+        with self._lock:
+            return sum(self._outcomes.get(kind, Counter()).values())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return requests by kind and outcome, kline requests by interval and by symbol."""
+        with self._lock:
+            return {
+                "requests": {kind: dict(found) for kind, found in self._outcomes.items()},
+                "requests_by_interval": dict(self._intervals),
+                "requests_by_symbol": dict(self._symbols),
+                "candles_served": self._candles,
+            }
