@@ -5,13 +5,14 @@ A reader never sees a half-written file: locally a temporary name, fsync and ren
 
 import os
 import secrets
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import fsspec
 
-from kline_pipeline.errors import ConfigError, StorageError
+from kline_pipeline.errors import ConfigError, StorageError, VenueMismatch
+
+_ABANDONED_AFTER_S: Final = 3600
 
 
 class Folder:
@@ -70,16 +71,9 @@ class Folder:
         Raises:
             StorageError: the folder cannot be written or the disk is full; the file is as it was.
         """
-        self.stage(name, content)()
-
-    def stage(self, name: str, content: bytes) -> Callable[[], None]:
-        """Write `content` beside the file and return the step that puts it in its place; the caller may check before it.
-
-        Raises:
-            StorageError: the folder cannot be written or the disk is full; the file is as it was.
-        """
         if self._local is None:
-            return lambda: self._put(name, content)
+            self._put(name, content)
+            return
         target = self._local / name
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
         try:
@@ -88,20 +82,39 @@ class Folder:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            self._rename(temporary, target)
         except OSError as exc:
             temporary.unlink(missing_ok=True)
             raise self._failed("write", name, exc) from exc
-        return lambda: self._rename(temporary, target)
 
-    def _rename(self, temporary: Path, target: Path) -> None:
+    def claim(self, venue: str) -> None:
+        """Record at the first write which exchange this folder belongs to.
+
+        Raises:
+            VenueMismatch: it belongs to another one.
+            StorageError: the folder cannot be read or written.
+        """
+        recorded = self.read("venue")
+        if recorded is None:
+            self.replace("venue", f"{venue}\n".encode())
+        elif (owner := recorded.decode().strip()) != venue:
+            raise VenueMismatch(
+                f"{self.url} holds candles of {owner} and the exchange is {venue}; "
+                "use another KLINE_HOME, or point BYBIT_BASE_URL at the exchange it belongs to"
+            )
+
+    @staticmethod
+    def _rename(temporary: Path, target: Path) -> None:
         temporary.replace(target)
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+        # What a killed writer of the same file left; a living one has had an hour.
         for left in target.parent.glob(f".{target.name}.*.tmp"):
-            left.unlink(missing_ok=True)
+            if left.stat().st_mtime < target.stat().st_mtime - _ABANDONED_AFTER_S:
+                left.unlink(missing_ok=True)
 
     def _put(self, name: str, content: bytes) -> None:
         try:

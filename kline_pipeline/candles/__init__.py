@@ -1,0 +1,4 @@
+"""What raw batches mean: the closed, deduplicated, judged candles of a partition, and the working files they wait in.
+
+Nothing here asks the exchange.
+"""

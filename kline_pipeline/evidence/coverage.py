@@ -1,0 +1,172 @@
+"""The coverage ledger: per partition what is expected, present and landed, and per UTC day for the heat map.
+
+A row is written when a partition is derived and completed when each sink has landed it; rows are read by commands.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from kline_pipeline.database.tables import coverage, coverage_days
+from kline_pipeline.database.tables import series as series_table
+from kline_pipeline.market.window import Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """What a derivation of one partition says.
+
+    Attributes:
+        state: pending, quarantined or not_listed.
+        window: of the partition.
+        expected, present, missing: candles.
+        first_ms, last_ms: open times of the candles, None when there are none.
+        sha256: of the candles that are to land.
+        generation: of the raw batches, as text.
+        reasons: why it is quarantined.
+    """
+
+    state: str
+    window: Window
+    expected: int
+    present: int
+    missing: int
+    first_ms: int | None
+    last_ms: int | None
+    sha256: str
+    generation: str
+    reasons: Sequence[str]
+
+
+def row(connection: Connection, series_id: int, day: date) -> Any | None:  # noqa: ANN401 - a row of the table
+    """Return the ledger row of a partition, None when there is none."""
+    return connection.execute(
+        select(coverage).where(coverage.c.series_id == series_id, coverage.c.date == day)
+    ).one_or_none()
+
+
+def rows(connection: Connection, category: str, interval: str, symbol: str | None = None) -> Sequence[Any]:
+    """Return the ledger rows of a dataset, or of one of its symbols, by symbol and date, with the symbol's name."""
+    query = (
+        select(series_table.c.symbol, coverage)
+        .join(series_table, series_table.c.series_id == coverage.c.series_id)
+        .where(series_table.c.category == category, series_table.c.interval == interval)
+        .order_by(series_table.c.symbol, coverage.c.date)
+    )
+    if symbol is not None:
+        query = query.where(series_table.c.symbol == symbol)
+    return connection.execute(query).all()
+
+
+def days(connection: Connection, category: str, interval: str, symbol: str) -> Sequence[Any]:
+    """Return day, expected and present of a series below D, ascending; empty where nothing was derived."""
+    return connection.execute(
+        select(coverage_days.c.day, coverage_days.c.expected, coverage_days.c.present)
+        .join(series_table, series_table.c.series_id == coverage_days.c.series_id)
+        .where(
+            series_table.c.category == category,
+            series_table.c.interval == interval,
+            series_table.c.symbol == symbol,
+        )
+        .order_by(coverage_days.c.day)
+    ).all()
+
+
+def record(connection: Connection, series_id: int, day: date, derived: Derived, known: Any | None) -> None:  # noqa: ANN401
+    """Write what a derivation says; `known` is the row that stands there, read under the lock of the series.
+
+    A partition that had landed with the very same candles stays landed.
+    """
+    landed = (
+        known is not None and known.state == "landed" and known.sha256 == derived.sha256 and derived.state == "pending"
+    )
+    values = {
+        "state": "landed" if landed else derived.state,
+        "window_start": _moment(derived.window.start_ms),
+        "window_end": _moment(derived.window.end_ms),
+        "expected": derived.expected,
+        "present": derived.present,
+        "missing": derived.missing,
+        "first_open_time": None if derived.first_ms is None else _moment(derived.first_ms),
+        "last_open_time": None if derived.last_ms is None else _moment(derived.last_ms),
+        "sha256": derived.sha256,
+        "generation": derived.generation,
+        "reasons": list(derived.reasons),
+    }
+    _upsert(connection, series_id, day, values)
+
+
+def note_fetch_error(
+    connection: Connection, series_id: int, day: date, window: Window, fetch_error: str | None
+) -> None:
+    """Keep why the exchange refused a partition for good; None says that it answered."""
+    known = row(connection, series_id, day)
+    if known is None and fetch_error is None:
+        return
+    values: dict[str, Any] = {"fetch_error": fetch_error}
+    if known is None:
+        values |= {
+            "state": "pending",
+            "window_start": _moment(window.start_ms),
+            "window_end": _moment(window.end_ms),
+            "expected": 0,
+            "present": 0,
+            "missing": 0,
+        }
+    elif known.fetch_error == fetch_error:
+        return
+    _upsert(connection, series_id, day, values)
+
+
+def note_landing(
+    connection: Connection, series_id: int, day: date, *, sink: str, generation: str, sha256: str, sinks: Sequence[str]
+) -> None:
+    """Note that a sink holds these candles; the partition has landed when each of `sinks` holds what was derived."""
+    known = row(connection, series_id, day)
+    if known is None:
+        msg = f"no ledger row for series {series_id}, {day}: derive before landing"
+        raise LookupError(msg)
+    values = {f"{sink}_generation": generation, f"{sink}_sha256": sha256}
+    held = {**known._mapping, **values}  # noqa: SLF001 - SQLAlchemy's documented way to a row's columns
+    complete = all(held[f"{name}_sha256"] == known.sha256 for name in sinks)
+    if known.state in ("pending", "landed"):
+        values["state"] = "landed" if complete else "pending"
+    if any(known._mapping[name] != value for name, value in values.items()):  # noqa: SLF001
+        _upsert(connection, series_id, day, values)
+
+
+def record_days(
+    connection: Connection, series_id: int, window: Window, expected_ms: NDArray[np.int64], present_ms: NDArray[np.int64]
+) -> None:
+    """Write expected and present candles per UTC day of a window, in the place of what was there."""
+    span = (coverage_days.c.day >= _moment(window.start_ms).date(), coverage_days.c.day < _moment(window.end_ms).date())
+    connection.execute(delete(coverage_days).where(coverage_days.c.series_id == series_id, *span))
+    all_days, counts = np.unique(expected_ms // 86_400_000, return_counts=True)
+    have = dict(zip(*np.unique(present_ms // 86_400_000, return_counts=True), strict=True))
+    values = [
+        {
+            "series_id": series_id,
+            "day": datetime.fromtimestamp(int(day) * 86_400, tz=UTC).date(),
+            "expected": int(count),
+            "present": int(have.get(day, 0)),
+        }
+        for day, count in zip(all_days, counts, strict=True)
+    ]
+    if values:
+        connection.execute(insert(coverage_days), values)
+
+
+def _upsert(connection: Connection, series_id: int, day: date, values: Mapping[str, Any]) -> None:
+    columns = {**values, "updated_at": func.now()}
+    statement = upsert(coverage).values(series_id=series_id, date=day, **columns)
+    connection.execute(statement.on_conflict_do_update(index_elements=["series_id", "date"], set_=columns))
+
+
+def _moment(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1000, tz=UTC)

@@ -1,0 +1,141 @@
+"""The lives of instruments under one name, as probes found them, with their evidence; how a probe works is told in bybit/lives.py."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from kline_pipeline.bybit.client import BybitClient
+from kline_pipeline.bybit.instruments import Instrument
+from kline_pipeline.bybit.lives import Lives, probe_lives
+from kline_pipeline.database.engine import Database
+from kline_pipeline.database.tables import instruments, listings
+from kline_pipeline.market.interval import Interval
+from kline_pipeline.market.window import Window, to_ms
+
+# Later than any candle and still a date that every library can print: 2200-01-01.
+_NEVER_MS: Final = 7_258_118_400_000
+_PROBE_EVERY_MS: Final = 7 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All lives of one instrument.
+
+    Attributes:
+        lives: from the first open time to the exclusive end, disjoint and ascending; one that goes on ends in 2200.
+        probed_at_ms: when the exchange was asked.
+    """
+
+    lives: tuple[Window, ...]
+    probed_at_ms: int
+
+    def windows(self, interval: Interval, within: Window) -> list[Window]:
+        """Return the parts of `within` that the grid of an interval has: every candle that overlaps a life."""
+        grids = (
+            Window(interval.floor(life.start_ms), interval.ceil(min(life.end_ms, _NEVER_MS))) for life in self.lives
+        )
+        return [part for part in (grid.intersect(within) for grid in grids) if part]
+
+    @property
+    def goes_on(self) -> bool:
+        """The last life has no known end."""
+        return bool(self.lives) and self.lives[-1].end_ms >= _NEVER_MS
+
+    @property
+    def first_ms(self) -> int:
+        """Open time of the very first candle."""
+        return self.lives[0].start_ms
+
+
+def read(connection: Connection, category: str, symbol: str) -> Listing | None:
+    """Return what the last probe of an instrument found, None when it was never probed."""
+    rows = connection.execute(
+        select(listings.c.listed_from, listings.c.listed_until, listings.c.probed_at)
+        .where(listings.c.category == category, listings.c.symbol == symbol)
+        .order_by(listings.c.listed_from)
+    ).all()
+    if not rows:
+        return None
+    lives = tuple(
+        Window(to_ms(row.listed_from), _NEVER_MS if row.listed_until is None else to_ms(row.listed_until))
+        for row in rows
+    )
+    return Listing(lives, max(to_ms(row.probed_at) for row in rows))
+
+
+def write(connection: Connection, found: Lives) -> Listing:
+    """Put what a probe found in the place of what was known, and return it."""
+    probed_at = _moment(found.probed_at_ms)
+    connection.execute(
+        delete(listings).where(listings.c.category == found.category, listings.c.symbol == found.symbol)
+    )
+    connection.execute(
+        insert(listings),
+        [
+            {
+                "category": found.category,
+                "symbol": found.symbol,
+                "listed_from": _moment(life.from_ms),
+                "listed_until": None if life.until_ms is None else _moment(life.until_ms),
+                "probed_at": probed_at,
+                "evidence": found.evidence,
+            }
+            for life in found.lives
+        ],
+    )
+    if found.instrument is not None:
+        _write_instrument(connection, found.instrument, probed_at)
+    lives = tuple(Window(life.from_ms, _NEVER_MS if life.until_ms is None else life.until_ms) for life in found.lives)
+    return Listing(lives, found.probed_at_ms)
+
+
+def _write_instrument(connection: Connection, instrument: Instrument, seen_at: datetime) -> None:
+    row = {
+        "category": instrument.category,
+        "symbol": instrument.symbol,
+        "status": instrument.status,
+        "base_coin": instrument.base_coin,
+        "quote_coin": instrument.quote_coin,
+        "tick_size": instrument.tick_size or None,
+        "qty_step": instrument.qty_step or None,
+        "launch_time": None if instrument.launch_time_ms is None else _moment(instrument.launch_time_ms),
+        "delivery_time": None if instrument.delivery_time_ms is None else _moment(instrument.delivery_time_ms),
+        "seen_at": seen_at,
+    }
+    statement = upsert(instruments).values(row)
+    changed = {name: statement.excluded[name] for name in row if name not in ("category", "symbol")}
+    connection.execute(statement.on_conflict_do_update(index_elements=["category", "symbol"], set_=changed))
+
+
+def _moment(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1000, tz=UTC)
+
+
+def known_or_probed(
+    database: Database, client: BybitClient, category: str, symbol: str, *, grace_ms: int, now_ms: int, again: bool = False
+) -> Listing:
+    """Return the lives of an instrument; the exchange is asked when they are not known, a week old, or `again`.
+
+    Args:
+        database: where listings are kept.
+        client: of the exchange.
+        category, symbol: the instrument.
+        grace_ms: a candle counts as closed this long after its end.
+        now_ms: the exchange's time.
+        again: ask whatever is known.
+
+    Raises:
+        BadRequest: the exchange knows no such instrument and has no candle of it.
+        ExchangeError: it could not be asked.
+        DatabaseUnavailable: what is known could not be read or written.
+    """
+    with database.translate_errors(), database.engine.begin() as connection:
+        known = read(connection, category, symbol)
+    if known is not None and not again and now_ms - known.probed_at_ms < _PROBE_EVERY_MS:
+        return known
+    found = probe_lives(client, category, symbol, grace_ms=grace_ms)
+    with database.translate_errors(), database.engine.begin() as connection:
+        return write(connection, found)

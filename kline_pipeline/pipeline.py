@@ -1,0 +1,154 @@
+"""The whole flow for a range of partitions, without Dagster: fill, derive and judge, land or quarantine.
+
+Each asset body calls one method of `Pipeline`, and so can a notebook. How a stage works is told in stages/.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from kline_pipeline.bybit.client import BybitClient
+from kline_pipeline.checks.report import CheckResult, merged
+from kline_pipeline.checks.verdict import Verdict
+from kline_pipeline.config import Settings
+from kline_pipeline.database.engine import Database
+from kline_pipeline.database.venue import claim_venue
+from kline_pipeline.datasets import Cell, Dataset
+from kline_pipeline.evidence import coverage, datasets_kept
+from kline_pipeline.evidence.listings import Listing, known_or_probed
+from kline_pipeline.market.window import Window
+from kline_pipeline.stages.derive import derive_cell, read_cell
+from kline_pipeline.stages.fill import Fill, FillReport
+from kline_pipeline.stages.land import Landing, land_cell, stored_result
+from kline_pipeline.stages.stores import Stores
+
+T = TypeVar("T")
+Report = Callable[[Cell, object], None]
+
+
+class Pipeline:
+    """The flow for the datasets of one KLINE_HOME.
+
+    Args:
+        settings: where things live, and how to talk to the exchange.
+        database: migrated.
+        client: of the exchange; only `claim`, `now_ms`, `listing`, `missing` and `fill` ask it anything.
+    """
+
+    def __init__(self, settings: Settings, *, database: Database, client: BybitClient) -> None:
+        self._concurrency = settings.bybit.concurrency
+        self._client = client
+        self._stores = Stores.open(settings, database)
+
+    def claim(self) -> str:
+        """Record the venue of the exchange in every store at its first write, and return it.
+
+        Raises:
+            VenueMismatch: a store belongs to another exchange; nothing was written to it.
+            ExchangeError: the exchange could not be asked.
+        """
+        venue = self._client.venue()
+        with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
+            claim_venue(connection, venue)
+            for folder in (self._stores.work, self._stores.snapshots):
+                folder.claim(venue)
+        return venue
+
+    def keep(self, dataset: Dataset) -> None:
+        """Record the grain of a dataset at its first use.
+
+        Raises:
+            DatasetsError: it holds data of another grain.
+        """
+        with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
+            datasets_kept.keep(connection, dataset)
+
+    def now_ms(self) -> int:
+        """Return the time of the exchange, UTC milliseconds."""
+        return self._client.server_time_ms()
+
+    def listing(self, category: str, symbol: str, *, now_ms: int) -> Listing:
+        """Return the lives of an instrument, probed when they are not known.
+
+        Raises:
+            BadRequest: the exchange knows no such instrument and has no candle of it.
+        """
+        return known_or_probed(
+            self._stores.database,
+            self._client,
+            category,
+            symbol,
+            grace_ms=self._stores.grace_ms,
+            now_ms=now_ms,
+        )
+
+    def missing(self, dataset: Dataset, cells: Sequence[Cell], *, now_ms: int) -> dict[Cell, list[Window]]:
+        """Return the windows that `fill` would fetch, per partition; no candle is fetched."""
+        return self._fill(dataset, now_ms).windows_missing(cells)
+
+    def fill(self, dataset: Dataset, cells: Sequence[Cell]) -> dict[Cell, FillReport]:
+        """Fetch what is not held of some partitions, or offended a rule, into raw batches.
+
+        Raises:
+            ExchangeError: a retryable one after all attempts; what the exchange refuses for good is in the report.
+            VenueMismatch: a store belongs to another exchange.
+            StorageError: the database or a folder failed.
+        """
+        self.claim()
+        self.keep(dataset)
+        return self._fill(dataset, self.now_ms()).run(cells)
+
+    def derive(
+        self, dataset: Dataset, cells: Sequence[Cell], *, now_ms: int, report: Report | None = None
+    ) -> dict[Cell, Verdict]:
+        """Derive the candles of some partitions from their raw batches, judge them, and keep both for the sinks.
+
+        Args:
+            dataset, cells: the partitions.
+            now_ms: what had closed where no raw batch says so.
+            report: told each partition when it is done.
+
+        Raises:
+            CorruptFile: a raw batch is not what was written.
+            StorageError: the database or a folder failed.
+        """
+        return _each(cells, lambda cell: derive_cell(self._stores, dataset, cell, now_ms=now_ms), report)
+
+    def land_postgres(
+        self, dataset: Dataset, cells: Sequence[Cell], *, report: Report | None = None
+    ) -> dict[Cell, Landing]:
+        """Land what may land in the table; a quarantined partition fails its check, see `sinks.candles_postgres`."""
+        return _each(cells, lambda cell: land_cell(self._stores, "postgres", dataset, cell), report)
+
+    def land_parquet(
+        self, dataset: Dataset, cells: Sequence[Cell], *, report: Report | None = None
+    ) -> dict[Cell, Landing]:
+        """Land what may land in the snapshots; a quarantined partition fails its check, see `sinks.candles_parquet`."""
+        return _each(cells, lambda cell: land_cell(self._stores, "parquet", dataset, cell), report)
+
+    def verdict(self, dataset: Dataset, cell: Cell) -> Verdict:
+        """Return the verdict that stands on a partition.
+
+        Raises:
+            CorruptFile: it was never derived, or the file is not what was written.
+        """
+        return read_cell(self._stores, dataset, cell)[0]
+
+    def judge_stored(self, dataset: Dataset, check: str) -> CheckResult:
+        """Return one result of a check over every partition of a dataset that was derived; none passes."""
+        with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
+            rows = coverage.rows(connection, dataset.category, dataset.interval.code)
+        cells = [Cell(row.date, row.symbol) for row in rows if row.generation is not None]
+        results = ((f"{cell.symbol} {cell.date}", stored_result(self._stores, dataset, cell, check)) for cell in cells)
+        return merged(check, results)
+
+    def _fill(self, dataset: Dataset, now_ms: int) -> Fill:
+        return Fill(self._stores, self._client, dataset, self._concurrency, now_ms)
+
+
+def _each(cells: Sequence[Cell], step: Callable[[Cell], T], report: Report | None) -> dict[Cell, T]:
+    done: dict[Cell, T] = {}
+    for cell in cells:
+        done[cell] = step(cell)
+        if report is not None:
+            report(cell, done[cell])
+    return done

@@ -1,0 +1,159 @@
+"""Fetching the windows that are not held, across partition borders, into raw batches; what is held is told by the caller.
+
+Neighbouring partitions of a series are one span, read as full pages; each row goes to the partition of its open time. A
+batch is written as soon as the pages of its partition are there, so a killed run goes on where it stopped.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+
+from kline_pipeline.bybit.client import BybitClient
+from kline_pipeline.bybit.pages import Page, PageFailure, fetch_pages, plan
+from kline_pipeline.market.interval import Interval
+from kline_pipeline.market.schema import RAW_SCHEMA
+from kline_pipeline.market.series import Series
+from kline_pipeline.market.window import Window, merge, subtract, windows_of
+from kline_pipeline.raw_batches.store import PageRecord, RawStore
+
+
+@dataclass(slots=True)
+class Wanted:
+    """One partition of which something is to be fetched, and what came of it.
+
+    Attributes:
+        series, date: the partition.
+        window: its whole window.
+        windows: what of it is to be fetched, on the grid, disjoint and ascending.
+        requests: pages that began in this partition.
+        rows: rows received, open candles included.
+        size_bytes: written to raw batches.
+        covered: what the pages proved.
+        absent: windows inside `covered` for which the answers had no row.
+        fetch_error: why the exchange refused for good, None when it did not.
+    """
+
+    series: Series
+    date: date
+    window: Window
+    windows: list[Window]
+    requests: int = 0
+    rows: int = 0
+    size_bytes: int = 0
+    covered: list[Window] = field(default_factory=list)
+    absent: list[Window] = field(default_factory=list)
+    fetch_error: str | None = None
+
+
+def fetch(
+    client: BybitClient, store: RawStore, wanted: Sequence[Wanted], *, grace_ms: int, concurrency: int
+) -> None:
+    """Fetch every window of `wanted`, write the raw batches, and note in each partition what came.
+
+    Args:
+        client: of the exchange.
+        store: where batches go.
+        wanted: partitions of any series; those of one series in ascending order of dates.
+        grace_ms: a candle counts as closed this long after its end.
+        concurrency: requests in flight.
+
+    Raises:
+        ExchangeError: a retryable one after all attempts; whole batches received before it are written.
+        StorageError: a batch could not be written.
+    """
+    by_series: dict[Series, list[Wanted]] = {}
+    for partition in wanted:
+        by_series.setdefault(partition.series, []).append(partition)
+    asks = [
+        (series, page)
+        for series, partitions in by_series.items()
+        for span in merge(window for partition in partitions for window in partition.windows)
+        for page in plan(span, series.interval)
+    ]
+    open_batches: dict[Series, _Open] = {}
+    try:
+        for answer in fetch_pages(client, asks, concurrency):
+            batch = open_batches.setdefault(answer.series, _Open(store, by_series[answer.series], grace_ms))
+            if isinstance(answer, PageFailure):
+                batch.refuse(answer)
+            else:
+                batch.add(answer)
+    finally:
+        for batch in open_batches.values():
+            batch.flush()
+
+
+class _Open:
+    """The batch of one series that is being received; pages come in ascending order."""
+
+    def __init__(self, store: RawStore, partitions: Sequence[Wanted], grace_ms: int) -> None:
+        self._store = store
+        self._partitions = partitions
+        self._grace_ms = grace_ms
+        self._current: Wanted | None = None
+        self._pages: list[PageRecord] = []
+        self._tables: list[pa.Table] = []
+
+    def add(self, page: Page) -> None:
+        closed = page.closed_window(self._grace_ms)
+        first = True
+        for partition in self._touched(page.window):
+            part = page.window.intersect(partition.window)
+            covered = closed.intersect(part)
+            partition.requests += first
+            first = False
+            if not covered:
+                continue
+            if self._current is not partition or self._pages[-1].covered_end_ms != covered.start_ms:
+                self.flush()
+            self._current = partition
+            self._take(partition, page, part, covered)
+            if covered.end_ms == partition.window.end_ms:
+                self.flush()
+
+    def refuse(self, failure: PageFailure) -> None:
+        for partition in self._touched(failure.window):
+            partition.fetch_error = str(failure.error)
+            partition.requests += 1
+
+    def flush(self) -> None:
+        if self._current is not None and self._pages:
+            rows = pa.concat_tables(self._tables)
+            _, size_bytes = self._store.write(self._current.series, self._current.date, self._pages, rows)
+            self._current.size_bytes += size_bytes
+        self._current, self._pages, self._tables = None, [], []
+
+    def _take(self, partition: Wanted, page: Page, part: Window, covered: Window) -> None:
+        times = page.rows["open_time_ms"].to_numpy()
+        mask = (times >= part.start_ms) & (times < part.end_ms)
+        position = np.flatnonzero(mask).astype(np.int32)
+        rows = page.rows.filter(pa.array(mask))
+        columns = [pa.array(np.full(len(position), len(self._pages), np.int32)), pa.array(position), *rows.columns]
+        self._tables.append(pa.table(columns, schema=RAW_SCHEMA))
+        self._pages.append(
+            PageRecord(
+                asked_start_ms=page.window.start_ms,
+                asked_end_ms=page.window.end_ms,
+                covered_start_ms=covered.start_ms,
+                covered_end_ms=covered.end_ms,
+                server_time_ms=page.server_time_ms,
+                receive_time_ms=page.receive_time_ms,
+                host=page.host,
+                clipped=page.clipped,
+            )
+        )
+        partition.rows += len(position)
+        partition.covered = merge([*partition.covered, covered])
+        gone = subtract(partition.absent, [covered])
+        partition.absent = merge([*gone, *_absent(times[mask], covered, partition.series.interval)])
+
+    def _touched(self, window: Window) -> Iterator[Wanted]:
+        return (partition for partition in self._partitions if partition.window.intersect(window))
+
+
+def _absent(times_ms: np.ndarray, covered: Window, interval: Interval) -> list[Window]:
+    grid = interval.grid(covered.start_ms, covered.end_ms)
+    return windows_of(grid[~np.isin(grid, times_ms)], interval)

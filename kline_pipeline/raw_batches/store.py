@@ -1,0 +1,148 @@
+"""Raw batches on disk: one immutable Parquet file per partition and fetched span; which rows are right is decided elsewhere.
+
+    raw/{category}/{interval}/{symbol}/{date}/{start}-{end}-{server time}-{id}.parquet
+
+The listing of the folder is the index: start and end (ms) are the window that the pages of the file prove, cut at what
+had closed when each page was answered. Rows are as received, closed or not; provenance is in the file's metadata.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kline_pipeline.errors import CorruptFile
+from kline_pipeline.files import Folder
+from kline_pipeline.market.schema import RAW_SCHEMA
+from kline_pipeline.market.series import Series
+from kline_pipeline.market.window import Window
+
+_NAME = re.compile(r"(\d+)-(\d+)-(\d+)-([0-9a-f]{16})\.parquet")
+_METADATA_KEY = b"kline_pipeline"
+
+
+class PageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the rows of one page come from.
+
+    Attributes:
+        asked_start_ms, asked_end_ms: the window asked for, half-open.
+        covered_start_ms, covered_end_ms: the part of it that lies in this partition and had closed; half-open.
+        server_time_ms: time of the response by the exchange's clock.
+        receive_time_ms: time of the response by ours.
+        host: the host that answered.
+        clipped: rows of the answer outside the window asked for, thrown away.
+    """
+
+    asked_start_ms: int
+    asked_end_ms: int
+    covered_start_ms: int
+    covered_end_ms: int
+    server_time_ms: int
+    receive_time_ms: int
+    host: str
+    clipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchName:
+    """What the name of a batch file says.
+
+    Attributes:
+        covered: the window that its pages prove.
+        server_time_ms: of the newest page.
+        id: digest of the content.
+    """
+
+    covered: Window
+    server_time_ms: int
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.covered.start_ms}-{self.covered.end_ms}-{self.server_time_ms}-{self.id}.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class RawBatch:
+    """A batch file read back: its name, its pages, and its rows with RAW_SCHEMA in the order received."""
+
+    name: BatchName
+    pages: tuple[PageRecord, ...]
+    rows: pa.Table
+
+
+class RawStore:
+    """The raw batches of all series under one folder."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def names(self, series: Series, day: date) -> list[BatchName]:
+        """Return the batches of a partition, oldest server time first, then by id; empty when there are none.
+
+        Raises:
+            CorruptFile: a file of another name lies among them.
+        """
+        where = _path(series, day)
+        found = []
+        for name in self._folder.names(where):
+            match = _NAME.fullmatch(name)
+            if match is None:
+                raise CorruptFile(f"{self._folder.locate(f'{where}/{name}')} is no raw batch; move it elsewhere")
+            start_ms, end_ms, server_time_ms = (int(match[group]) for group in (1, 2, 3))
+            found.append(BatchName(Window(start_ms, end_ms), server_time_ms, match[4]))
+        return sorted(found, key=lambda batch: (batch.server_time_ms, batch.id))
+
+    def read(self, series: Series, day: date, name: BatchName) -> RawBatch:
+        """Return a batch, checked against the digest in its name.
+
+        Raises:
+            CorruptFile: it is gone, or not what was written.
+        """
+        path = f"{_path(series, day)}/{name}"
+        content = self._folder.read(path)
+        if content is None or _digest(content) != name.id:
+            raise CorruptFile(
+                f"raw batch {self._folder.locate(path)} is not what was written (digest differs); "
+                f"delete the file and backfill {series} {day} again"
+            )
+        table = pq.read_table(io.BytesIO(content))
+        pages = msgspec.json.decode(table.schema.metadata[_METADATA_KEY], type=tuple[PageRecord, ...])
+        return RawBatch(name, pages, table.replace_schema_metadata(None))
+
+    def write(self, series: Series, day: date, pages: Sequence[PageRecord], rows: pa.Table) -> tuple[BatchName, int]:
+        """Write a batch of pages that cover one contiguous window, and return its name and size in bytes.
+
+        Args:
+            series: of all pages.
+            day: date of the partition that all rows belong to.
+            pages: in ascending order of their covered windows, none empty.
+            rows: RAW_SCHEMA; `page` is the position in `pages`.
+
+        Raises:
+            StorageError: the folder cannot be written or the disk is full.
+        """
+        covered = Window(pages[0].covered_start_ms, pages[-1].covered_end_ms)
+        metadata = {_METADATA_KEY: msgspec.json.encode(pages), b"series": str(series).encode()}
+        sink = io.BytesIO()
+        pq.write_table(
+            rows.cast(RAW_SCHEMA).replace_schema_metadata(metadata), sink, compression="zstd", use_dictionary=False
+        )
+        content = sink.getvalue()
+        name = BatchName(covered, max(page.server_time_ms for page in pages), _digest(content))
+        self._folder.replace(f"{_path(series, day)}/{name}", content)
+        return name, len(content)
+
+
+
+def _path(series: Series, day: date) -> str:
+    return f"raw/{series.category}/{series.interval.code}/{series.symbol}/{day.isoformat()}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,125 @@
+"""The snapshots: one Parquet file per partition, replaced atomically, the same bytes for the same candles.
+
+    {snapshots}/{category}/{interval}/{symbol}/{date}.parquet
+
+No key=value folders (readers guess the interval's type from them); zstd 3, no dictionary, no byte-stream split on
+decimals (polars cannot read it); decimal128(38, 18), the only exact type safe in all readers (stack.md part 1, 5).
+"""
+
+import io
+from dataclasses import replace
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from kline_pipeline.database.engine import Database
+from kline_pipeline.database.locks import series_lock
+from kline_pipeline.errors import CorruptFile
+from kline_pipeline.evidence import coverage
+from kline_pipeline.evidence.series_ids import series_id
+from kline_pipeline.files import Folder
+from kline_pipeline.market.schema import (
+    CANDLE_SCHEMA,
+    NUMBER_COLUMNS,
+    SNAPSHOT_SCHEMA,
+    decimals,
+    sha256_of,
+    text_of_decimals,
+)
+from kline_pipeline.market.series import Series
+from kline_pipeline.sinks.landing import Held, ToLand, steps_back
+
+
+def path(series: Series, day: date) -> str:
+    """Return the name of a snapshot inside the folder of snapshots."""
+    return f"{series.category}/{series.interval.code}/{series.symbol}/{day.isoformat()}.parquet"
+
+
+def land(database: Database, folder: Folder, partition: ToLand) -> Held:
+    """Make the snapshot hold exactly these candles, and return what it then holds.
+
+    A file that already holds them keeps its inode and time; one that cannot be read is replaced.
+
+    Raises:
+        DatabaseUnavailable: the ledger cannot be asked; the file is as it was.
+        StorageError: the folder cannot be written or the disk is full; the file is as it was.
+    """
+    name = path(partition.series, partition.date)
+    before = _before(folder, name)
+    differs = before is None or before.sha256 != partition.sha256
+    content = _encode(partition.series, partition.candles) if differs else b""
+    with database.translate_errors(), database.engine.begin() as connection:
+        series_lock(connection, partition.series)
+        key = series_id(connection, partition.series)
+        known = coverage.row(connection, key, partition.date)
+        if known is not None and steps_back(known.parquet_generation, partition.generation):
+            return _stepped_back(folder, name, before)
+        if differs:
+            folder.replace(name, content)
+        after = _decode(folder, name)
+        coverage.note_landing(
+            connection,
+            key,
+            partition.date,
+            sink="parquet",
+            generation=str(partition.generation),
+            sha256=after.sha256,
+            sinks=partition.sinks,
+        )
+    return replace(after, written=after.rows) if differs else after
+
+
+def held(folder: Folder, partition: ToLand) -> Held | None:
+    """Return what the snapshot holds, None when there is no file.
+
+    Raises:
+        CorruptFile: it is there and is not a snapshot.
+    """
+    name = path(partition.series, partition.date)
+    return None if folder.read(name) is None else _decode(folder, name)
+
+
+def _before(folder: Folder, name: str) -> Held | None:
+    try:
+        return None if folder.read(name) is None else _decode(folder, name)
+    except CorruptFile:
+        return None
+
+
+def _stepped_back(folder: Folder, name: str, before: Held | None) -> Held:
+    return replace(before or _decode(folder, name), stepped_back=True)
+
+
+def _encode(series: Series, candles: pa.Table) -> bytes:
+    names = (series.category, series.symbol, series.interval.code)
+    keys = [
+        pa.DictionaryArray.from_arrays(pa.array([0] * len(candles), pa.int32()), pa.array([name])) for name in names
+    ]
+    moments = pc.cast(candles["open_time_ms"], pa.timestamp("ms", tz="UTC"))
+    table = pa.table(
+        [*keys, moments, *(decimals(candles[name]) for name in NUMBER_COLUMNS)], schema=SNAPSHOT_SCHEMA
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", compression_level=3, use_dictionary=["category", "symbol", "interval"])
+    return sink.getvalue()
+
+
+def _decode(folder: Folder, name: str) -> Held:
+    content = folder.read(name)
+    try:
+        table = pq.read_table(io.BytesIO(content or b""))
+    except pa.ArrowException as exc:
+        raise CorruptFile(f"snapshot {folder.locate(name)} cannot be read: {exc}; run `rebuild`") from exc
+    if not table.schema.equals(SNAPSHOT_SCHEMA):
+        raise CorruptFile(f"snapshot {folder.locate(name)} has other columns than a snapshot; run `rebuild`")
+    times = pc.cast(table["open_time"], pa.int64())
+    candles = pa.table([times, *(text_of_decimals(table[name]) for name in NUMBER_COLUMNS)], schema=CANDLE_SCHEMA)
+    return Held(
+        rows=len(candles),
+        first_ms=times[0].as_py() if len(times) else None,
+        last_ms=times[-1].as_py() if len(times) else None,
+        sha256=sha256_of(candles),
+        size_bytes=len(content or b""),
+    )

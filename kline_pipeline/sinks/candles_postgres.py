@@ -1,0 +1,122 @@
+"""The table kline.candles: one partition per transaction, under the advisory lock of its series, with its ledger row.
+
+What the table holds is asked from the table: the checksum of the canonical text of its rows, computed by the server. The
+same checksum: nothing is written. An empty window: COPY. Else a staging table and a bounded difference.
+"""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Connection, text
+
+from kline_pipeline.database.engine import Database
+from kline_pipeline.database.locks import series_lock
+from kline_pipeline.evidence import coverage
+from kline_pipeline.evidence.series_ids import series_id
+from kline_pipeline.market.schema import NUMBER_COLUMNS
+from kline_pipeline.market.window import Window, iso
+from kline_pipeline.sinks.landing import Held, ToLand, steps_back
+
+_COLUMNS = ", ".join(("series_id", "open_time", *NUMBER_COLUMNS))
+_WINDOW = "series_id = :id and open_time >= cast(:start as timestamptz) and open_time < cast(:end as timestamptz)"
+_LINE = " || E'\\t' || ".join(f"trim_scale({name})::text" for name in NUMBER_COLUMNS)
+_HELD = f"""
+select count(*) as rows,
+       (extract(epoch from min(open_time)) * 1000)::bigint as first_ms,
+       (extract(epoch from max(open_time)) * 1000)::bigint as last_ms,
+       encode(sha256(convert_to(coalesce(string_agg(
+           (extract(epoch from open_time) * 1000)::bigint || E'\\t' || {_LINE} || E'\\n', '' order by open_time
+       ), ''), 'UTF8')), 'hex') as sha256
+from kline.candles where {_WINDOW}
+"""  # noqa: S608 - column names of ours only
+_STAGE = "create temporary table staged_candles (like kline.candles) on commit drop"
+_DIFFERS = " or ".join(f"c.{name} is distinct from s.{name}" for name in NUMBER_COLUMNS)
+_WINDOW_OF_C = _WINDOW.replace("series_id", "c.series_id").replace("open_time", "c.open_time")
+_DELETE = f"""
+delete from kline.candles c where {_WINDOW_OF_C}
+and not exists (select from staged_candles s where s.open_time = c.open_time)
+"""  # noqa: S608
+_UPDATE = f"""
+update kline.candles c set {", ".join(f"{name} = s.{name}" for name in NUMBER_COLUMNS)}
+from staged_candles s where {_WINDOW_OF_C} and c.open_time = s.open_time and ({_DIFFERS})
+"""  # noqa: S608
+_INSERT = f"""
+insert into kline.candles ({_COLUMNS}) select {_COLUMNS} from staged_candles s
+where not exists (select from kline.candles c where {_WINDOW_OF_C} and c.open_time = s.open_time)
+"""  # noqa: S608
+
+
+def land(database: Database, partition: ToLand) -> Held:
+    """Make the table hold exactly these candles in the window of the partition, and return what it then holds.
+
+    Raises:
+        DatabaseUnavailable: the server went away; nothing of this partition was written.
+    """
+    with database.translate_errors(), database.engine.begin() as connection:
+        series_lock(connection, partition.series)
+        key = series_id(connection, partition.series)
+        before = _held(connection, key, partition.window)
+        known = coverage.row(connection, key, partition.date)
+        if known is not None and steps_back(known.postgres_generation, partition.generation):
+            return Held(**before, stepped_back=True)
+        written = 0
+        if before["sha256"] != partition.sha256:
+            written = _write(connection, key, partition, window_is_empty=not before["rows"])
+            before = _held(connection, key, partition.window)
+        coverage.note_landing(
+            connection,
+            key,
+            partition.date,
+            sink="postgres",
+            generation=str(partition.generation),
+            sha256=before["sha256"],
+            sinks=partition.sinks,
+        )
+    return Held(**before, written=written)
+
+
+def held(database: Database, partition: ToLand) -> Held:
+    """Return what the table holds in the window of the partition, without writing."""
+    with database.translate_errors(), database.engine.begin() as connection:
+        key = series_id(connection, partition.series)
+        return Held(**_held(connection, key, partition.window))
+
+
+def _held(connection: Connection, key: int, window: Window) -> dict[str, object]:
+    row = connection.execute(text(_HELD), _bounds(key, window)).one()
+    return dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's columns
+
+
+def _write(connection: Connection, key: int, partition: ToLand, *, window_is_empty: bool) -> int:
+    if window_is_empty:
+        return _copy(connection, "kline.candles", key, partition.candles)
+    connection.execute(text(_STAGE))
+    _copy(connection, "staged_candles", key, partition.candles)
+    connection.execute(text("analyze staged_candles"))
+    bounds = _bounds(key, partition.window)
+    return sum(connection.execute(text(statement), bounds).rowcount for statement in (_DELETE, _UPDATE, _INSERT))
+
+
+def _copy(connection: Connection, table: str, key: int, candles: pa.Table) -> int:
+    driver = connection.connection.driver_connection
+    if driver is None:
+        msg = "the pool gave a connection without a driver"
+        raise LookupError(msg)
+    with driver.cursor() as cursor, cursor.copy(f"copy {table} ({_COLUMNS}) from stdin") as copy:
+        for chunk in _copy_lines(key, candles):
+            copy.write(chunk)
+    return len(candles)
+
+
+def _copy_lines(key: int, candles: pa.Table) -> Iterator[str]:
+    """Return the rows as COPY text; canonical numbers have nothing to escape."""
+    for batch in candles.to_batches(max_chunksize=50_000):
+        moments = pc.cast(pc.cast(batch["open_time_ms"], pa.timestamp("ms", tz="UTC")), pa.string())
+        numbers = [batch[name] for name in NUMBER_COLUMNS]
+        lines = pc.binary_join_element_wise(pa.scalar(str(key)), moments, *numbers, "\t")
+        yield "\n".join(lines.to_pylist()) + "\n"
+
+
+def _bounds(key: int, window: Window) -> dict[str, object]:
+    return {"id": key, "start": iso(window.start_ms), "end": iso(window.end_ms)}

@@ -1,0 +1,153 @@
+"""Filling partitions: what is not held, or offended a rule, is fetched; what was held is not.
+
+A window for which the answers had no row is asked once more before the rules see it. What the exchange refuses for good
+is noted in the ledger, and the other partitions go on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kline_pipeline.bybit.client import BybitClient
+from kline_pipeline.candles.derive import Generation
+from kline_pipeline.datasets import Cell, Dataset
+from kline_pipeline.errors import BadRequest
+from kline_pipeline.evidence import coverage, listings
+from kline_pipeline.evidence.listings import Listing
+from kline_pipeline.evidence.series_ids import series_id
+from kline_pipeline.market.window import Window, intersect_all, merge, subtract
+from kline_pipeline.raw_batches.fill import Wanted, fetch
+from kline_pipeline.stages.derive import derivation_of, judge_cell
+from kline_pipeline.stages.stores import Stores
+
+
+@dataclass(slots=True, kw_only=True)
+class FillReport:
+    """What filling one partition did.
+
+    Attributes:
+        requests: pages of candles that began in it.
+        rows: rows received, open candles included.
+        size_bytes: written to raw batches.
+        fetch_error: why the exchange refused it for good, None when it answered.
+        not_listed: no life of the instrument touches it.
+        held: nothing had to be fetched.
+    """
+
+    requests: int = 0
+    rows: int = 0
+    size_bytes: int = 0
+    fetch_error: str | None = None
+    not_listed: bool = False
+    held: bool = False
+
+
+@dataclass(slots=True)
+class Fill:
+    """One filling of partitions of one dataset.
+
+    Attributes:
+        stores: of the KLINE_HOME.
+        client: of the exchange.
+        dataset: of the partitions.
+        concurrency: requests in flight.
+        now_ms: the exchange's time when it began.
+    """
+
+    stores: Stores
+    client: BybitClient
+    dataset: Dataset
+    concurrency: int
+    now_ms: int
+    _known: dict[str, Listing | str] = field(default_factory=dict)
+
+    def run(self, cells: Sequence[Cell]) -> dict[Cell, FillReport]:
+        """Fetch what is missing of the partitions and return what was done, per partition.
+
+        Raises:
+            ExchangeError: a retryable one after all attempts; whole batches received before it are kept.
+            StorageError: the database or a folder failed.
+        """
+        reports = {cell: FillReport() for cell in sorted(cells, key=lambda one: (one.symbol, one.date))}
+        wanted = {cell: found for cell, report in reports.items() if (found := self._wanted(cell, report)) is not None}
+        rounds = [list(wanted.values())]
+        self._fetch(rounds[0])
+        rounds.append([self._again(one) for one in rounds[0] if one.absent])
+        self._probe_ends(rounds[0])
+        self._fetch(rounds[1])
+        for one in (one for fetched in rounds for one in fetched):
+            report = reports[Cell(one.date, one.series.symbol)]
+            report.requests += one.requests
+            report.rows += one.rows
+            report.size_bytes += one.size_bytes
+            report.fetch_error = report.fetch_error or one.fetch_error
+        self._note(reports)
+        return reports
+
+    def windows_missing(self, cells: Sequence[Cell]) -> dict[Cell, list[Window]]:
+        """Return what `run` would fetch, per partition; nothing is fetched but listings that are not known."""
+        found = ((cell, self._wanted(cell, FillReport())) for cell in cells)
+        return {cell: one.windows if one is not None else [] for cell, one in found}
+
+    def _wanted(self, cell: Cell, report: FillReport) -> Wanted | None:
+        """Return what is to be fetched of a partition; None when the instrument was refused, noted in the report."""
+        listing = self._listing(cell.symbol)
+        if isinstance(listing, str):
+            report.fetch_error = listing
+            return None
+        window = self.dataset.window(cell.date)
+        parts = listing.windows(self.dataset.interval, window)
+        end_ms = min(window.end_ms, self.dataset.interval.closed_end(self.now_ms, self.stores.grace_ms))
+        closed = Window(window.start_ms, max(window.start_ms, end_ms))
+        missing = subtract(intersect_all([closed], parts), self._held_good(cell, parts))
+        report.not_listed = not parts
+        report.held = not missing
+        return Wanted(self.dataset.series(cell.symbol), cell.date, window, missing)
+
+    def _held_good(self, cell: Cell, parts: Sequence[Window]) -> list[Window]:
+        series = self.dataset.series(cell.symbol)
+        names = self.stores.raw.names(series, cell.date)
+        covered = merge(name.covered for name in names)
+        if not names:
+            return []
+        with self.stores.database.translate_errors(), self.stores.database.engine.begin() as connection:
+            known = coverage.row(connection, series_id(connection, series), cell.date)
+        if known is not None and known.state == "landed" and known.generation == str(Generation.of(names)):
+            return covered
+        derivation = derivation_of(self.stores, self.dataset, cell, names, now_ms=self.now_ms)
+        return subtract(covered, judge_cell(self.dataset, cell, derivation, parts, None).offended)
+
+    def _listing(self, symbol: str, *, again: bool = False) -> Listing | str:
+        if again or symbol not in self._known:
+            try:
+                self._known[symbol] = listings.known_or_probed(
+                    self.stores.database,
+                    self.client,
+                    self.dataset.category,
+                    symbol,
+                    grace_ms=self.stores.grace_ms,
+                    now_ms=self.now_ms,
+                    again=again,
+                )
+            except BadRequest as exc:
+                self._known[symbol] = str(exc)
+        return self._known[symbol]
+
+    def _fetch(self, wanted: Sequence[Wanted]) -> None:
+        fetch(self.client, self.stores.raw, wanted, grace_ms=self.stores.grace_ms, concurrency=self.concurrency)
+
+    @staticmethod
+    def _again(one: Wanted) -> Wanted:
+        return Wanted(one.series, one.date, one.window, one.absent)
+
+    def _probe_ends(self, wanted: Sequence[Wanted]) -> None:
+        """Ask anew for the lives of symbols that lack their last candles: they may have been delisted since."""
+        ends = {one.series.symbol for one in wanted if one.absent and one.absent[-1].end_ms == one.covered[-1].end_ms}
+        for symbol in sorted(ends):
+            self._listing(symbol, again=True)
+
+    def _note(self, reports: dict[Cell, FillReport]) -> None:
+        with self.stores.database.translate_errors(), self.stores.database.engine.begin() as connection:
+            for cell, report in reports.items():
+                key = series_id(connection, self.dataset.series(cell.symbol))
+                window = self.dataset.window(cell.date)
+                coverage.note_fetch_error(connection, key, cell.date, window, report.fetch_error)

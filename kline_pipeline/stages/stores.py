@@ -1,0 +1,36 @@
+"""Everything a stage needs of one KLINE_HOME, opened once; what is done with it is told in the stages."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from kline_pipeline.candles.store import CandleStore
+from kline_pipeline.config import Settings
+from kline_pipeline.database.engine import Database
+from kline_pipeline.files import Folder
+from kline_pipeline.raw_batches.store import RawStore
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The database and the folders of one KLINE_HOME.
+
+    Attributes:
+        database: migrated.
+        work, snapshots: folders of raw batches and working candles, and of snapshots.
+        raw, working: what lies in `work`.
+        grace_ms: a candle counts as closed this long after its end.
+    """
+
+    database: Database
+    work: Folder
+    snapshots: Folder
+    raw: RawStore
+    working: CandleStore
+    grace_ms: int
+
+    @classmethod
+    def open(cls, settings: Settings, database: Database) -> Self:
+        """Return the stores that the settings name; nothing is created before the first write."""
+        work = Folder(settings.work_url)
+        grace_ms = round(settings.bybit.close_grace_s * 1000)
+        return cls(database, work, Folder(settings.snapshot_url), RawStore(work), CandleStore(work), grace_ms)
