@@ -5,6 +5,9 @@ All times are UTC milliseconds. Nothing here knows candles or instruments.
 
 from datetime import UTC, datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
@@ -24,6 +27,17 @@ def floor_ms(interval: str, at_ms: int) -> int:
     if interval == "M":
         at = _datetime(at_ms)
         return month_ms(at.year * 12 + at.month - 1)
+    if interval == "W":
+        return (at_ms - MONDAY_MS) // WEEK_MS * WEEK_MS + MONDAY_MS
+    step = MINUTES[interval] * MINUTE_MS
+    return at_ms // step * step
+
+
+def floor_all_ms(interval: str, at_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return `floor_ms` of every element."""
+    if interval == "M":
+        months = at_ms.astype("datetime64[ms]").astype("datetime64[M]")
+        return months.astype("datetime64[ms]").astype(np.int64)
     if interval == "W":
         return (at_ms - MONDAY_MS) // WEEK_MS * WEEK_MS + MONDAY_MS
     step = MINUTES[interval] * MINUTE_MS

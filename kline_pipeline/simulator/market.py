@@ -11,7 +11,7 @@ import numpy as np
 
 from kline_pipeline.simulator.catalogue import catalogue
 from kline_pipeline.simulator.days import Days, lay_out
-from kline_pipeline.simulator.grid import DAY_MS, MINUTE_MS, MINUTES, floor_ms
+from kline_pipeline.simulator.grid import DAY_MS, MINUTE_MS, MINUTES, floor_all_ms
 from kline_pipeline.simulator.history import Columns, Row, joined, rows_newest_first
 from kline_pipeline.simulator.instruments import Instrument
 from kline_pipeline.simulator.inverse import Coins
@@ -106,7 +106,7 @@ class SyntheticHistory:
     ) -> Columns:
         # A week or month that opened by `until_ms` takes its later days along.
         days = self.columns(instrument, "D", until_ms=now_ms, limit=100_000, now_ms=now_ms)
-        opens = np.array([floor_ms(interval, t) for t in days.open_time.tolist()], dtype=np.int64)
+        opens = floor_all_ms(interval, days.open_time)
         # Sums of a month may be wider than 64 bits.
         wide = replace(
             days, volume=days.volume.astype(object), turnover=days.turnover.astype(object)
@@ -142,7 +142,8 @@ class SyntheticHistory:
         minutes = minutes.take(alive)
         if len(minutes) and now_ms < minutes.open_time[-1] + MINUTE_MS:
             _cut_last_minute(instrument, minutes, now_ms)
-        opens = minutes.open_time // (size * MINUTE_MS) * (size * MINUTE_MS)
+        step = size * MINUTE_MS
+        opens = minutes.open_time // step * step
         starts = np.flatnonzero(np.diff(opens, prepend=-1))
         return minutes.grouped(starts, opens[starts])
 
