@@ -1,0 +1,191 @@
+"""How often the exchange may be asked: the budget that all processes share, and its file form; nothing is asked here.
+
+Bybit allows 600 requests in any 5 s per IP (bybit-v5.md 3.1). The budget is spent one by one at an even pace (GCRA with
+a burst of one), so R per second is exceeded in no second whatever processes start, stop or are killed. Over PostgreSQL
+the same protocol is implemented by database.rate_budget.
+"""
+
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from pyrate_limiter import GCRA, Decision, Rate, StateAlgorithm, StateStore
+
+from kline_pipeline.errors import Banned, RateLimited, StorageError
+from kline_pipeline.market.window import iso
+
+_BURST: Final = 1
+# pyrate counts in whole milliseconds and a request leaves a little after its grant: 2 % below the rate keeps R + 1
+# grants 1.02 s apart at least.
+_SHARE: Final = 0.98
+_RECORD_BYTES: Final = 2048
+
+
+class Budget(Protocol):
+    """A number of requests per second that several processes share."""
+
+    def acquire(self, timeout_s: float) -> None:
+        """Return when one request may be sent.
+
+        Raises:
+            RateLimited: no turn came within `timeout_s`.
+            Banned: a cool-down lasts longer than `timeout_s`; `retry_after_s` says how long.
+        """
+
+    def cool_down(self, seconds: float, reason: str) -> None:
+        """Let nobody send a request for `seconds` from now on; a longer cool-down that runs already stays."""
+
+
+def pace(requests_per_second: float) -> Rate:
+    """Return the GCRA rate under which `requests_per_second` is exceeded in no second."""
+    per_1000_s = max(1, int(requests_per_second * 1000 * _SHARE))
+    return Rate(per_1000_s, 1_000_000, burst=_BURST)
+
+
+@dataclass(slots=True)
+class _State:
+    tat_us: int = 0
+    cool_until_ms: int = 0
+    cool_s: float = 0.0
+    reason: str = ""
+
+    def cool_left_ms(self, now_ms: int) -> int:
+        # Never more than was asked for: a clock set back must not prolong it.
+        return max(0, min(self.cool_until_ms - now_ms, round(self.cool_s * 1000)))
+
+
+class _FlockStore(StateStore):
+    """The state in a file, each step under an exclusive flock.
+
+    The file is opened for every step: a lock belongs to an open file, and a forked child that inherits one would get
+    the lock at once (stack.md part 2, 5). It is unlocked before it is closed, as a child may hold a copy.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def check(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> Decision:
+        with self._locked() as descriptor:
+            state = _read(descriptor)
+            left_ms = state.cool_left_ms(now)
+            if left_ms:
+                return Decision(failing_rate=rates[0], retry_after_ms=left_ms)
+            # A clock set back leaves a time in the future: no more than one request can be owed.
+            ahead_us = now * 1000 + 1_000_000_000 * rates[0].burst // rates[0].limit + 1
+            (tat_us,), decision = algorithm.step(rates, (min(state.tat_us, ahead_us),), now, weight)
+            if decision.allowed:
+                state.tat_us = int(tat_us)
+                _write(descriptor, state)
+            return decision
+
+    def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> tuple[float, ...]:  # noqa: ARG002
+        return (self.state().tat_us,)
+
+    def state(self) -> _State:
+        with self._locked() as descriptor:
+            return _read(descriptor)
+
+    def reset(self) -> None:
+        with self._locked() as descriptor:
+            _write(descriptor, _State())
+
+    def cool_down(self, until_ms: int, seconds: float, reason: str) -> None:
+        with self._locked() as descriptor:
+            state = _read(descriptor)
+            if until_ms > state.cool_until_ms:
+                state.cool_until_ms, state.cool_s, state.reason = until_ms, seconds, reason[:200]
+                _write(descriptor, state)
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as exc:
+            msg = f"the file of the request budget {self._path} cannot be opened ({exc}); make its folder writable"
+            raise StorageError(msg) from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+
+class FileBudget:
+    """A budget in a file, shared by every process of a user that names the same file.
+
+    Safe in threads and after fork. Threads of one process queue inside it, so that only one per process asks the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        requests_per_second: float,
+        *,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._store = _FlockStore(path)
+        self._algorithm = GCRA()
+        self._rate = pace(requests_per_second)
+        self._clock_ms = clock_ms
+        self._sleep = sleep
+        # By process: a lock that another thread held while this process was forked would never be free again.
+        self._turnstiles: dict[int, threading.Lock] = {}
+
+    def acquire(self, timeout_s: float) -> None:
+        """Return when one request may be sent; see Budget."""
+        until_ms = self._clock_ms() + round(timeout_s * 1000)
+        turnstile = self._turnstiles.setdefault(os.getpid(), threading.Lock())
+        if not turnstile.acquire(timeout=max(0.0, timeout_s)):
+            raise _no_turn(timeout_s)
+        try:
+            while (wait_ms := self._ask()) > 0:
+                left_ms = until_ms - self._clock_ms()
+                if wait_ms > left_ms:
+                    self._refuse(timeout_s, wait_ms)
+                self._sleep(wait_ms / 1000)
+        finally:
+            turnstile.release()
+
+    def cool_down(self, seconds: float, reason: str) -> None:
+        """Let nobody send a request for `seconds`; see Budget."""
+        self._store.cool_down(self._clock_ms() + round(seconds * 1000), seconds, reason)
+
+    def _ask(self) -> int:
+        decision = self._store.check(self._algorithm, [self._rate], self._clock_ms(), 1)
+        return 0 if decision.allowed else max(1, decision.retry_after_ms or 1)
+
+    def _refuse(self, timeout_s: float, wait_ms: int) -> None:
+        state = self._store.state()
+        now_ms = self._clock_ms()
+        if state.cool_left_ms(now_ms):
+            msg = f"no request is sent before {iso(now_ms + wait_ms)}, because {state.reason}; try again after that"
+            raise Banned(msg, retry_after_s=wait_ms / 1000)
+        raise _no_turn(timeout_s)
+
+
+def _no_turn(timeout_s: float) -> RateLimited:
+    msg = f"no turn to send a request came within {timeout_s:.0f} s; raise BYBIT_REQUESTS_PER_SECOND or run less at once"
+    return RateLimited(msg)
+
+
+def _read(descriptor: int) -> _State:
+    text = os.pread(descriptor, _RECORD_BYTES, 0)
+    try:
+        return _State(**json.loads(text))
+    except (ValueError, TypeError):  # new, or not ours
+        return _State()
+
+
+def _write(descriptor: int, state: _State) -> None:
+    # One write of fixed length: a kill leaves the old record or the new one.
+    os.pwrite(descriptor, json.dumps(asdict(state)).encode().ljust(_RECORD_BYTES), 0)
