@@ -38,7 +38,19 @@ _PLAIN_DECIMAL: Final = r"^[0-9]+(\.[0-9]+)?$"
 _COUNTRY: Final = "configured to block access from your country"
 _TOO_FREQUENT: Final = "access too frequent"
 
-_AUTHENTICATION: Final = {10003, 10004, 10005, 10007, 10008, 10010, 10027, 10028, 10029, 33004, -2015}
+_AUTHENTICATION: Final = {
+    10003,
+    10004,
+    10005,
+    10007,
+    10008,
+    10010,
+    10027,
+    10028,
+    10029,
+    33004,
+    -2015,
+}
 _UNAVAILABLE: Final = {429, 5004, 10000, 10016, 170001, 170007, 170234}
 _RATE_LIMITED: Final = {10006, 170222}
 _COUNTRY_CODES: Final = {10009, 10024}
@@ -124,7 +136,9 @@ def open_envelope(answer: Answer) -> Envelope:
 
 def malformed(answer: Answer, came: str) -> ExchangeError:
     """Return the error for an answer that is not what was asked for."""
-    return answer.error(MalformedAnswer, came, "nothing of it was used; if it stays so, the API has changed")
+    return answer.error(
+        MalformedAnswer, came, "nothing of it was used; if it stays so, the API has changed"
+    )
 
 
 def kline_rows(answer: Answer, envelope: Envelope, *, category: str, symbol: str) -> pa.Table:
@@ -142,7 +156,9 @@ def kline_rows(answer: Answer, envelope: Envelope, *, category: str, symbol: str
     if result.category != category:
         raise malformed(answer, f"candles of category {result.category!r} instead of {category!r}")
     texts = _flat(answer, result.rows)
-    columns = [texts.take(pa.array(np.arange(index, len(texts), _COLUMNS))) for index in range(_COLUMNS)]
+    columns = [
+        texts.take(pa.array(np.arange(index, len(texts), _COLUMNS))) for index in range(_COLUMNS)
+    ]
     _check(answer, columns[0], _OPEN_TIME, "an open time that is no millisecond number")
     _check(answer, texts, _PLAIN_DECIMAL, "a number that is no plain decimal")
     return pa.table([pc.cast(columns[0], pa.int64()), *columns[1:]], schema=CANDLE_SCHEMA)
@@ -172,22 +188,34 @@ def _http_error(answer: Answer) -> ExchangeError:
     if status == 403:  # noqa: PLR2004
         if _COUNTRY in text:
             return answer.error(
-                CountryBlocked, "HTTP 403, this country is blocked", "use BYBIT_BASE_URL of a host that serves it"
+                CountryBlocked,
+                "HTTP 403, this country is blocked",
+                "use BYBIT_BASE_URL of a host that serves it",
             )
         if _TOO_FREQUENT in text:
             return _ban(answer, "HTTP 403 'access too frequent'")
-        return answer.error(UnexpectedAnswer, f"HTTP 403 ({_short(answer)})", "see what refuses this network")
+        return answer.error(
+            UnexpectedAnswer, f"HTTP 403 ({_short(answer)})", "see what refuses this network"
+        )
     if status == 429:  # noqa: PLR2004
         return answer.error(
-            RateLimited, came, "lower BYBIT_REQUESTS_PER_SECOND if it stays so", retry_after_s=_hint_s(answer)
+            RateLimited,
+            came,
+            "lower BYBIT_REQUESTS_PER_SECOND if it stays so",
+            retry_after_s=_hint_s(answer),
         )
     if status >= 500:  # noqa: PLR2004
         return answer.error(
-            ExchangeUnavailable, f"{came} ({_short(answer)})", "try again later", retry_after_s=_hint_s(answer)
+            ExchangeUnavailable,
+            f"{came} ({_short(answer)})",
+            "try again later",
+            retry_after_s=_hint_s(answer),
         )
     if status == 401:  # noqa: PLR2004
         return answer.error(AuthenticationRefused, came, "check the API key")
-    return answer.error(UnexpectedAnswer, f"{came} ({_short(answer)})", "check BYBIT_BASE_URL, it must be a v5 host")
+    return answer.error(
+        UnexpectedAnswer, f"{came} ({_short(answer)})", "check BYBIT_BASE_URL, it must be a v5 host"
+    )
 
 
 def _code_error(answer: Answer, envelope: Envelope) -> ExchangeError:
@@ -203,13 +231,23 @@ def _code_error(answer: Answer, envelope: Envelope) -> ExchangeError:
         return _ban(answer, came, ret_code=code)
     if code in _UNAVAILABLE:
         return answer.error(
-            ExchangeUnavailable, came, "try again later", ret_code=code, retry_after_s=_hint_s(answer)
+            ExchangeUnavailable,
+            came,
+            "try again later",
+            ret_code=code,
+            retry_after_s=_hint_s(answer),
         )
     if code in _COUNTRY_CODES:
-        return answer.error(CountryBlocked, came, "this account or network may not use the exchange", ret_code=code)
+        return answer.error(
+            CountryBlocked, came, "this account or network may not use the exchange", ret_code=code
+        )
     if code in _AUTHENTICATION:
-        return answer.error(AuthenticationRefused, came, "check the API key and its rights", ret_code=code)
-    return answer.error(UnexpectedAnswer, came, "no rule knows this code, nothing of it was used", ret_code=code)
+        return answer.error(
+            AuthenticationRefused, came, "check the API key and its rights", ret_code=code
+        )
+    return answer.error(
+        UnexpectedAnswer, came, "no rule knows this code, nothing of it was used", ret_code=code
+    )
 
 
 def _parameter_error(message: str) -> tuple[type[BadRequest], str]:

@@ -71,7 +71,9 @@ class _FlockStore(StateStore):
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def check(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> Decision:
+    def check(
+        self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int
+    ) -> Decision:
         with self._locked() as descriptor:
             state = _read(descriptor)
             left_ms = state.cool_left_ms(now)

@@ -8,7 +8,13 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
@@ -20,7 +26,11 @@ T = TypeVar("T")
 
 
 def with_retries(
-    call: Callable[[], T], settings: BybitSettings, *, asked: str, sleep: Callable[[float], None] = time.sleep
+    call: Callable[[], T],
+    settings: BybitSettings,
+    *,
+    asked: str,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> T:
     """Return what `call` returns, trying again after errors whose class is retryable.
 

@@ -1,0 +1,236 @@
+"""Asking the exchange: one question, one typed answer; which questions to ask is decided elsewhere.
+
+Every market request is paid from the shared budget, retried by retry and judged by messages. Both ends of a candle
+request are sent and inclusive (bybit-v5.md 0).
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+from kline_pipeline.bybit.connection import Connection
+from kline_pipeline.bybit.instruments import Instrument, instruments_page
+from kline_pipeline.bybit.messages import BAN_S, Answer, Envelope, kline_rows, open_envelope
+from kline_pipeline.bybit.pages import MAX_SLOTS, Page, clip
+from kline_pipeline.bybit.ratelimit import Budget
+from kline_pipeline.bybit.retry import with_retries
+from kline_pipeline.config import BybitSettings
+from kline_pipeline.errors import BadInterval, Banned, ExchangeError, RateLimited
+from kline_pipeline.market.series import Series
+from kline_pipeline.market.window import Window
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+_BUDGET_TIMEOUT_S: Final = 300.0
+_LIMITED_S: Final = 2.0  # after a 10006 without a hint, as pybit does (bybit-v5.md 3.1)
+
+
+class BybitClient:
+    """The exchange, for any number of threads; a context manager.
+
+    Attributes:
+        settings: host, time-outs, retries, concurrency.
+        host: name and port of the exchange.
+        requests: requests sent, by (kind, outcome): kind is kline, instruments or time, the outcome "ok" or the name of
+            the error.
+        server_time_ms_seen: newest server time of any answer, UTC; 0 before the first.
+        refused_intervals: (category, interval code) that the exchange said it does not serve.
+    """
+
+    def __init__(
+        self,
+        settings: BybitSettings,
+        *,
+        budget: Budget,
+        transport: "httpx.BaseTransport | None" = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """Prepare one pool of connections; nothing is sent.
+
+        Args:
+            settings: host, time-outs, retries, concurrency.
+            budget: pays for every market request.
+            transport: instead of the network, for tests.
+            sleep: how to wait between tries, seconds.
+            clock_ms: the local clock, for receive times.
+
+        Raises:
+            ConfigError: BYBIT_BASE_URL is no URL.
+        """
+        self.settings = settings
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.server_time_ms_seen = 0
+        self.refused_intervals: set[tuple[str, str]] = set()
+        self._budget = budget
+        self._sleep = sleep
+        self._clock_ms = clock_ms
+        self._lock = threading.Lock()
+        self._venue: str | None = None
+        self._connection = Connection(settings, transport)
+        self.host = self._connection.host
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def server_time_ms(self) -> int:
+        """Return the clock of the exchange, UTC milliseconds.
+
+        Raises:
+            ExchangeError: no usable answer after all attempts.
+        """
+        return self._ask("time", {}, "its time", lambda _, envelope: envelope.time or 0)
+
+    def venue(self) -> str:
+        """Return the name of what stands behind the host; asked for once, without touching the budget.
+
+        Raises:
+            ExchangeUnavailable: a host that may be a simulator does not answer.
+        """
+        if self._venue is None:
+            self._venue = with_retries(
+                self._connection.venue, self.settings, asked="venue", sleep=self._sleep
+            )
+        return self._venue
+
+    def kline_page(self, series: Series, window: Window, limit: int = MAX_SLOTS) -> Page:
+        """Return what the exchange has in a window, exactly as received.
+
+        Args:
+            series: whose candles.
+            window: half-open, both ends on the grid of the series, 1 to `limit` slots.
+            limit: most rows to ask for, at most 1000.
+
+        Raises:
+            ValueError: the window is not such a one; nothing was sent.
+            ExchangeError: no usable answer after all attempts.
+        """
+        params = _kline_params(series, window, limit)
+
+        def page_of(answer: Answer, envelope: Envelope) -> Page:
+            rows = kline_rows(answer, envelope, category=series.category, symbol=series.symbol)
+            kept = clip(rows, window)
+            return Page(
+                series=series,
+                window=window,
+                server_time_ms=envelope.time or 0,
+                receive_time_ms=self._clock_ms(),
+                host=self.host,
+                rows=kept,
+                clipped=rows.num_rows - kept.num_rows,
+            )
+
+        try:
+            return self._ask("kline", params, f"candles of {series} in {window}", page_of)
+        except BadInterval:
+            self.refused_intervals.add((series.category, series.interval.code))
+            raise
+
+    def instruments(
+        self, category: str, *, symbol: str | None = None, status: str | None = None
+    ) -> list[Instrument]:
+        """Return the instruments of a category in the order received, over all pages.
+
+        Args:
+            category: linear, inverse or spot.
+            symbol: only this one; the list is empty when spot does not know it.
+            status: PreLaunch, Trading, Delivering or Closed; None is the exchange's default, Trading.
+
+        Raises:
+            BadSymbol: linear or inverse do not know the symbol.
+            ExchangeError: no usable answer after all attempts.
+        """
+        params = {"category": category, "limit": "1000"}
+        params |= {"symbol": symbol} if symbol else {}
+        params |= {"status": status} if status else {}
+        asked = f"{status or 'listed'} instruments {category}:{symbol or '*'}"
+
+        def page_of(answer: Answer, envelope: Envelope) -> tuple[list[Instrument], str]:
+            return instruments_page(answer, envelope, category=category)
+
+        found: dict[str, Instrument] = {}
+        cursors: set[str] = set()
+        while True:
+            page, cursor = self._ask("instruments", params, asked, page_of)
+            found |= {instrument.symbol: instrument for instrument in page}
+            # A last page may still carry a cursor (bybit-v5.md 2.1): stop when it repeats.
+            if not cursor or cursor in cursors:
+                return list(found.values())
+            cursors.add(cursor)
+            params = {**params, "cursor": cursor}
+
+    def _ask(
+        self,
+        kind: str,
+        params: Mapping[str, str],
+        asked: str,
+        read: Callable[[Answer, Envelope], T],
+    ) -> T:
+        return with_retries(
+            lambda: self._ask_once(kind, params, asked, read),
+            self.settings,
+            asked=asked,
+            sleep=self._sleep,
+        )
+
+    def _ask_once(
+        self,
+        kind: str,
+        params: Mapping[str, str],
+        asked: str,
+        read: Callable[[Answer, Envelope], T],
+    ) -> T:
+        self._budget.acquire(_BUDGET_TIMEOUT_S)
+        path = "/v5/market/instruments-info" if kind == "instruments" else f"/v5/market/{kind}"
+        try:
+            answer = self._connection.get(path, params, asked)
+            envelope = open_envelope(answer)
+            value = read(answer, envelope)
+        except ExchangeError as exc:
+            self._count(kind, type(exc).__name__)
+            self._cool_down(exc)
+            raise
+        self._count(kind, "ok", envelope.time or 0)
+        return value
+
+    def _count(self, kind: str, outcome: str, server_time_ms: int = 0) -> None:
+        with self._lock:
+            self.requests[kind, outcome] += 1
+            self.server_time_ms_seen = max(self.server_time_ms_seen, server_time_ms)
+
+    def _cool_down(self, error: ExchangeError) -> None:
+        # For every process that shares the budget, not for this one alone.
+        if isinstance(error, Banned):
+            self._budget.cool_down(error.retry_after_s or BAN_S, str(error))
+        elif isinstance(error, RateLimited):
+            self._budget.cool_down(error.retry_after_s or _LIMITED_S, str(error))
+
+
+def _kline_params(series: Series, window: Window, limit: int) -> dict[str, str]:
+    interval = series.interval
+    on_grid = all(interval.floor(end_ms) == end_ms for end_ms in (window.start_ms, window.end_ms))
+    slots = interval.count(window.start_ms, window.end_ms)
+    if not on_grid or not 1 <= slots <= limit <= MAX_SLOTS:
+        msg = (
+            f"a page of {series} cannot be {window} ({slots} slots): 1 to {limit} slots on the grid"
+        )
+        raise ValueError(msg)
+    return {
+        "category": series.category,
+        "symbol": series.symbol,
+        "interval": interval.code,
+        "start": str(window.start_ms),
+        "end": str(interval.shift(window.end_ms, -1)),  # inclusive: the open time of the last slot
+        "limit": str(limit),
+    }
