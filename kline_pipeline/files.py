@@ -5,6 +5,7 @@ A reader never sees a half-written file: locally a temporary name, fsync and ren
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,7 +85,8 @@ class Folder:
                 os.fsync(file.fileno())
             self._rename(temporary, target)
         except OSError as exc:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise self._failed("write", name, exc) from exc
 
     def claim(self, venue: str) -> None:
