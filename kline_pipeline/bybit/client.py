@@ -165,7 +165,7 @@ class BybitClient:
             page, cursor = self._ask("instruments", params, asked, page_of)
             found |= {instrument.symbol: instrument for instrument in page}
             # A last page may still carry a cursor (bybit-v5.md 2.1): stop when it repeats.
-            if not cursor or cursor in cursors:
+            if symbol in found or not cursor or cursor in cursors:
                 return list(found.values())
             cursors.add(cursor)
             params = {**params, "cursor": cursor}
