@@ -86,7 +86,7 @@ class World:
 
     def pages(self, interval: str) -> int:
         """Return how many candle requests of an interval the exchange has seen."""
-        return int(self.exchange.stats.snapshot(self.clock())["requests_by_interval"].get(interval, 0))
+        return int(self.exchange.stats.snapshot()["requests_by_interval"].get(interval, 0))
 
 
 @contextmanager

@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from kline_pipeline.bybit.client import BybitClient
-from kline_pipeline.bybit.pages import Page, PageFailure, fetch_pages, plan
-from kline_pipeline.market.interval import Interval
+from kline_pipeline.bybit.pages import Page, PageFailure, fetch_pages, missing, plan
 from kline_pipeline.market.schema import RAW_SCHEMA
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window, merge, subtract, windows_of
@@ -148,12 +147,9 @@ class _Open:
         partition.rows += len(position)
         partition.covered = merge([*partition.covered, covered])
         gone = subtract(partition.absent, [covered])
-        partition.absent = merge([*gone, *_absent(times[mask], covered, partition.series.interval)])
+        absent = missing(page, self._grace_ms)
+        absent = absent[(absent >= covered.start_ms) & (absent < covered.end_ms)]
+        partition.absent = merge([*gone, *windows_of(absent, partition.series.interval)])
 
     def _touched(self, window: Window) -> Iterator[Wanted]:
         return (partition for partition in self._partitions if partition.window.intersect(window))
-
-
-def _absent(times_ms: np.ndarray, covered: Window, interval: Interval) -> list[Window]:
-    grid = interval.grid(covered.start_ms, covered.end_ms)
-    return windows_of(grid[~np.isin(grid, times_ms)], interval)
