@@ -1,4 +1,5 @@
-"""The exchange: what it is asked, what it answers, how often it may be asked, and what an answer proves.
+"""The exchange: what it is asked and answers, how often, and what an answer proves.
 
-messages (wire and error codes), retry, ratelimit, client, pages, instruments, lives. Nothing here knows a database.
+messages (wire and error codes), connection, retry, ratelimit, client, pages, instruments, edges,
+lives. Nothing here knows a database.
 """

@@ -1,7 +1,7 @@
 """Asking the exchange: one question, one typed answer; which questions to ask is decided elsewhere.
 
-Every market request is paid from the shared budget, retried by retry and judged by messages. Both ends of a candle
-request are sent and inclusive (bybit-v5.md 0).
+Every market request is paid from the shared budget, retried by retry and judged by messages. Both
+ends of a candle request are sent and inclusive (bybit-v5.md 0).
 """
 
 import threading
@@ -35,10 +35,10 @@ class BybitClient:
     Attributes:
         settings: host, time-outs, retries, concurrency.
         host: name and port of the exchange.
-        requests: requests sent, by (kind, outcome): kind is kline, instruments or time, the outcome "ok" or the name of
-            the error.
+        requests: requests sent, by (kind, outcome): kind is kline, instruments or time, the outcome
+            "ok" or the name of the error.
         server_time_ms_seen: newest server time of any answer, UTC; 0 before the first.
-        refused_intervals: (category, interval code) that the exchange said it does not serve.
+        refused: series whose interval the exchange said it does not serve.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class BybitClient:
         self.settings = settings
         self.requests: Counter[tuple[str, str]] = Counter()
         self.server_time_ms_seen = 0
-        self.refused_intervals: set[tuple[str, str]] = set()
+        self.refused: set[Series] = set()
         self._budget = budget
         self._sleep = sleep
         self._clock_ms = clock_ms
@@ -93,7 +93,7 @@ class BybitClient:
         return self._ask("time", {}, "its time", lambda _, envelope: envelope.time or 0)
 
     def venue(self) -> str:
-        """Return the name of what stands behind the host; asked for once, without touching the budget.
+        """Return the name of what stands behind the host; asked for once, outside the budget.
 
         Raises:
             ExchangeUnavailable: a host that may be a simulator does not answer.
@@ -134,7 +134,7 @@ class BybitClient:
         try:
             return self._ask("kline", params, f"candles of {series} in {window}", page_of)
         except BadInterval:
-            self.refused_intervals.add((series.category, series.interval.code))
+            self.refused.add(series)
             raise
 
     def instruments(
@@ -145,7 +145,7 @@ class BybitClient:
         Args:
             category: linear, inverse or spot.
             symbol: only this one; the list is empty when spot does not know it.
-            status: PreLaunch, Trading, Delivering or Closed; None is the exchange's default, Trading.
+            status: PreLaunch, Trading, Delivering or Closed; None is the default, Trading.
 
         Raises:
             BadSymbol: linear or inverse do not know the symbol.

@@ -1,8 +1,9 @@
-"""One GET to the host and what came back; budget, retries and meaning are the business of client and messages.
+"""One GET to the host and what came back; budget, retries and meaning are told elsewhere.
 
 The only module of bybit/ that knows httpx.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -17,12 +18,13 @@ from kline_pipeline.errors import ConfigError, ExchangeUnavailable
 
 _MAX_BODY_BYTES: Final = 32 * 2**20  # a candle page has 0.1 MB, all linear instruments about 1 MB
 _OK: Final = 200
+_HOST: Final = re.compile(rb"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")  # httpx takes anything
 _VENUES: Final = {
     "api.bybit.com": "bybit",
     "api.bytick.com": "bybit",
     "api-testnet.bybit.com": "bybit-testnet",
 }
-# Words in the names of the exchange's own hosts (bybit-v5.md 3.5); any other may be a simulator and is asked.
+# Words in the names of the exchange's own hosts (bybit-v5.md 3.5); any other may be a simulator.
 _EXCHANGE_NAMES: Final = frozenset({"bybit", "bytick", "bybitgeorgia", "manepa"})
 
 
@@ -41,25 +43,17 @@ class Connection:
         Raises:
             ConfigError: BYBIT_BASE_URL is no URL.
         """
-        limits = httpx.Limits(
-            max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency
+        url = _url(settings.base_url)
+        count = settings.concurrency
+        self._http = httpx.Client(
+            base_url=url,
+            timeout=settings.timeout_s,
+            limits=httpx.Limits(max_connections=count, max_keepalive_connections=count),
+            transport=transport,
+            headers={"user-agent": "kline-pipeline", "accept-encoding": "gzip"},
+            # A proxy of the environment cannot reach this machine's own loopback.
+            trust_env=not _is_loopback(url.host),
         )
-        try:
-            url = httpx.URL(settings.base_url)
-            if not url.host:
-                raise httpx.InvalidURL("it names no host")
-            self._http = httpx.Client(
-                base_url=url,
-                timeout=settings.timeout_s,
-                limits=limits,
-                transport=transport,
-                headers={"user-agent": "kline-pipeline", "accept-encoding": "gzip"},
-                # A proxy of the environment cannot reach this machine's own loopback.
-                trust_env=not _is_loopback(url.host),
-            )
-        except (httpx.InvalidURL, UnicodeError) as exc:
-            msg = f"BYBIT_BASE_URL {settings.base_url!r} is no URL ({exc}); write https://api.bybit.com or the like"
-            raise ConfigError(msg) from exc
         self.host = url.netloc.decode()
         self._name = url.host
         self._settings = settings
@@ -79,7 +73,7 @@ class Connection:
 
         Args:
             path: below BYBIT_BASE_URL.
-            params: of the query; a body is never sent, Bybit answers 403 to it (bybit-v5.md 3.2).
+            params: of the query; a body is never sent, it is answered with 403 (bybit-v5.md 3.2).
             asked: the question in words, for errors.
 
         Raises:
@@ -99,14 +93,18 @@ class Connection:
                     body=body,
                 )
         except httpx.RequestError as exc:
-            msg = f"asked {self.host} for {asked} and {self._failure(exc, time.monotonic() - started)}"
+            what = self._failure(exc, time.monotonic() - started)
+            msg = f"asked {self.host} for {asked} and {what}"
             raise ExchangeUnavailable(msg) from exc
         if not whole:
             raise malformed(answer, f"more than {_MAX_BODY_BYTES} bytes")
         return answer
 
     def venue(self) -> str:
-        """Return the name of what stands behind the host: a simulator names itself, else the host decides.
+        """Return the name of what stands behind the host.
+
+        A simulator names itself in GET /_sim/stats, which the exchange's own hosts are not asked
+        for; elsewhere the host is the name.
 
         Raises:
             ExchangeUnavailable: a host that may be a simulator does not answer.
@@ -129,7 +127,7 @@ class Connection:
             return f"{waited} ({reason}); check the network, or raise BYBIT_TIMEOUT_S"
         if isinstance(exc, httpx.ConnectError | httpx.UnsupportedProtocol | httpx.ProxyError):
             return f"no connection could be made ({reason}); check BYBIT_BASE_URL and the network"
-        return f"the connection broke after {elapsed_s:.1f} s ({reason}); try again, or check the network"
+        return f"the connection broke after {elapsed_s:.1f} s ({reason}); check the network"
 
 
 class _Named(msgspec.Struct):
@@ -145,6 +143,18 @@ def venue_of(settings: BybitSettings, transport: httpx.BaseTransport | None = No
     """
     with Connection(settings, transport) as connection:
         return connection.venue()
+
+
+def _url(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text)
+    except (httpx.InvalidURL, UnicodeError) as exc:
+        msg = f"BYBIT_BASE_URL {text!r} is no URL ({exc}); write https://api.bybit.com or the like"
+        raise ConfigError(msg) from exc
+    if not _HOST.fullmatch(url.raw_host):
+        msg = f"BYBIT_BASE_URL {text!r} names no host; write https://api.bybit.com or the like"
+        raise ConfigError(msg)
+    return url
 
 
 def _read(response: httpx.Response) -> tuple[bytes, bool]:

@@ -7,6 +7,7 @@ that a candle which that one lacked by mistake is seen.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -69,7 +70,7 @@ class Prober:
         about: dict[str, Any] = {"interval": interval.code, "window": str(window)}
         self.asked.append(about)
         try:
-            page = self._client.kline_page(Series(self._category, self._symbol, interval), window)
+            page = self._client.kline_page(self._series(interval), window)
         except BadInterval:
             about["refused"] = True
             raise
@@ -79,6 +80,9 @@ class Prober:
         if len(times):
             about |= {"first": iso(int(times[0])), "last": iso(int(times[-1]))}
         return times, page.clipped > 0
+
+    def _series(self, interval: Interval) -> Series:
+        return Series(self._category, self._symbol, interval)
 
     def first_served(
         self, codes: Sequence[str], window_of: Callable[[Interval], Window]
@@ -90,11 +94,10 @@ class Prober:
         Raises:
             BadInterval: it serves none of them.
         """
-        refused = self._client.refused_intervals
         for code in codes:
-            if (self._category, code) in refused:
-                continue
             interval = Interval(code)
+            if self._series(interval) in self._client.refused:
+                continue
             try:
                 return interval, self.times(interval, window_of(interval))
             except BadInterval:
@@ -118,9 +121,8 @@ def last_edge(prober: Prober, day: Window) -> Edge:
 def _edge(prober: Prober, around: Window, otherwise: Edge, *, last: bool) -> Edge:
     for _ in range(2):
         codes = _finer(otherwise.interval)
-        window = around
         try:
-            interval, times = prober.first_served(codes, lambda i, w=window: _on_grid(i, w))
+            interval, times = prober.first_served(codes, partial(_on_grid, around))
         except BadInterval:
             return otherwise
         if not len(times):
@@ -139,5 +141,5 @@ def _finer(interval: Interval) -> Sequence[str]:
     return INTERVAL_CODES[: INTERVAL_CODES.index(interval.code)]
 
 
-def _on_grid(interval: Interval, window: Window) -> Window:
+def _on_grid(window: Window, interval: Interval) -> Window:
     return Window(interval.floor(window.start_ms), interval.ceil(window.end_ms))

@@ -1,4 +1,4 @@
-"""What instruments-info says about an instrument; when it really had candles is the business of lives."""
+"""What instruments-info says about an instrument; when it really had candles is told by lives."""
 
 from dataclasses import dataclass
 

@@ -117,7 +117,7 @@ def find_instrument(client: BybitClient, category: str, symbol: str) -> Instrume
 
 
 def _ends(prober: Prober, instrument: Instrument | None, now_ms: int) -> list[tuple[Edge, Edge]]:
-    """Return the first and last candle of each life, ascending; of one that trades the day will do."""
+    """Return the first and last candle of each life, ascending; where one goes on, its day."""
     try:
         days = _days(prober, now_ms)
     except BadInterval:
@@ -163,9 +163,8 @@ def _days(prober: Prober, now_ms: int) -> Times:
 def _backwards(prober: Prober, interval: Interval, end_ms: int, begin_ms: int | None) -> Times:
     """Return all open times before `end_ms`, asked for in full pages, the newest first.
 
-    Args:
-        begin_ms: the walk ends with a page that reaches past it. None: it ends with an empty page
-            before which the exchange has nothing older, or in 2017.
+    The walk ends with a page that reaches past `begin_ms`; without one it ends with an empty page
+    before which the exchange has nothing older, or in 2017.
     """
     found = []
     while True:
@@ -198,7 +197,7 @@ def _asked_again(prober: Prober, days: Times) -> Times:
 def _ends_without_days(
     prober: Prober, instrument: Instrument | None, now_ms: int
 ) -> list[tuple[Edge, Edge]]:
-    """Return the ends of the one life that instruments-info claims, from the finest interval served.
+    """Return the ends of the life that instruments-info claims, by the finest interval served.
 
     Only recordings lack daily candles, such as a folder of weekly ones.
     """

@@ -1,7 +1,7 @@
-"""What Bybit sends: its bodies as typed values, and its refusals as our errors; nothing is sent or retried here.
+"""What Bybit sends: its bodies as typed values, and its refusals as our errors.
 
-An answer is judged by HTTP status first, then retCode, then retMsg: business errors come with HTTP 200, and 10001 alone
-stands for a bad symbol, interval, category and more (bybit-v5.md 3.2 to 3.4).
+An answer is judged by HTTP status first, then retCode, then retMsg: business errors come with HTTP
+200, and 10001 alone stands for a bad symbol, interval, category and more (bybit-v5.md 3.2 to 3.4).
 """
 
 import re
@@ -38,22 +38,32 @@ _PLAIN_DECIMAL: Final = r"^[0-9]+(\.[0-9]+)?$"
 _COUNTRY: Final = "configured to block access from your country"
 _TOO_FREQUENT: Final = "access too frequent"
 
-_AUTHENTICATION: Final = {
-    10003,
-    10004,
-    10005,
-    10007,
-    10008,
-    10010,
-    10027,
-    10028,
-    10029,
-    33004,
-    -2015,
+_SLOWER: Final = "lower BYBIT_REQUESTS_PER_SECOND if it stays so"
+_LATER: Final = "try again later"
+_BANNED: Final = f"no request may be sent for {BAN_S:.0f} s; then {_SLOWER}"
+_KEY: Final = "check the API key and its rights"
+_ELSEWHERE: Final = "this account or network may not use it, see BYBIT_BASE_URL for another host"
+_CODES: Final[Mapping[int, tuple[type[ExchangeError], str]]] = {
+    **dict.fromkeys(
+        (429, 5004, 10000, 10016, 170001, 170007, 170234), (ExchangeUnavailable, _LATER)
+    ),
+    **dict.fromkeys((10006, 170222), (RateLimited, _SLOWER)),
+    10018: (Banned, _BANNED),
+    **dict.fromkeys((10009, 10024), (CountryBlocked, _ELSEWHERE)),
+    **dict.fromkeys((10003, 10004, 10005, 10007, 10008, 10010), (AuthenticationRefused, _KEY)),
+    **dict.fromkeys((10027, 10028, 10029, 33004, -2015), (AuthenticationRefused, _KEY)),
+    10017: (UnexpectedAnswer, "check BYBIT_BASE_URL, it must be a v5 host"),
 }
-_UNAVAILABLE: Final = {429, 5004, 10000, 10016, 170001, 170007, 170234}
-_RATE_LIMITED: Final = {10006, 170222}
-_COUNTRY_CODES: Final = {10009, 10024}
+# 10001 by its text, the first that occurs. Seen: "Not supported symbols", "params error: symbol
+# invalid", "params error: Symbol Invalid", "Invalid period!", "params error: intervalTime is
+# invalid", "Illegal category", "params error: Category is invalid".
+_PARAMETERS: Final[Sequence[tuple[str, type[BadRequest], str]]] = (
+    ("interval", BadInterval, "ask for an interval that it serves"),
+    ("period", BadInterval, "ask for an interval that it serves"),
+    ("category", BadCategory, "ask for linear, inverse or spot"),
+    ("symbol", BadSymbol, "check the symbol and its category"),
+    ("", BadRequest, "the request is wrong as it is, repeating it does not help"),
+)
 
 
 class Envelope(msgspec.Struct, rename="camel"):
@@ -142,10 +152,10 @@ def malformed(answer: Answer, came: str) -> ExchangeError:
 
 
 def kline_rows(answer: Answer, envelope: Envelope, *, category: str, symbol: str) -> pa.Table:
-    """Return the candles of an answer with CANDLE_SCHEMA, every row, in the order received, digits as served.
+    """Return the candles of an answer with CANDLE_SCHEMA: every row, as received, digits as served.
 
     Raises:
-        MalformedAnswer: another symbol or category, or a row that is not seven strings of plain decimals.
+        MalformedAnswer: another symbol or category, or a row that is not seven plain decimals.
     """
     try:
         result = msgspec.json.decode(envelope.result, type=KlineResult)
@@ -165,7 +175,7 @@ def kline_rows(answer: Answer, envelope: Envelope, *, category: str, symbol: str
 
 
 def _flat(answer: Answer, rows: Sequence[tuple[str, ...]]) -> pa.StringArray:
-    # By buffers, not pa.array(list): that imports pandas, a second per process (style.md, measured).
+    # By buffers, not pa.array(list): that imports pandas, a second per process (style.md).
     values = list(chain.from_iterable(rows))
     data = "".join(values).encode()
     if not data.isascii():
@@ -183,93 +193,45 @@ def _check(answer: Answer, texts: pa.StringArray, pattern: str, what: str) -> No
 
 
 def _http_error(answer: Answer) -> ExchangeError:
-    status, text = answer.status, answer.text.lower()
-    came = f"HTTP {status}"
+    status = answer.status
+    came = f"HTTP {status} ({_short(answer)})"
     if status == 403:  # noqa: PLR2004
-        if _COUNTRY in text:
-            return answer.error(
-                CountryBlocked,
-                "HTTP 403, this country is blocked",
-                "use BYBIT_BASE_URL of a host that serves it",
-            )
-        if _TOO_FREQUENT in text:
-            return _ban(answer, "HTTP 403 'access too frequent'")
-        return answer.error(
-            UnexpectedAnswer, f"HTTP 403 ({_short(answer)})", "see what refuses this network"
-        )
+        return _forbidden(answer, came)
     if status == 429:  # noqa: PLR2004
-        return answer.error(
-            RateLimited,
-            came,
-            "lower BYBIT_REQUESTS_PER_SECOND if it stays so",
-            retry_after_s=_hint_s(answer),
-        )
+        return answer.error(RateLimited, came, _SLOWER, retry_after_s=_hint_s(answer))
     if status >= 500:  # noqa: PLR2004
-        return answer.error(
-            ExchangeUnavailable,
-            f"{came} ({_short(answer)})",
-            "try again later",
-            retry_after_s=_hint_s(answer),
-        )
+        return answer.error(ExchangeUnavailable, came, _LATER, retry_after_s=_hint_s(answer))
     if status == 401:  # noqa: PLR2004
-        return answer.error(AuthenticationRefused, came, "check the API key")
-    return answer.error(
-        UnexpectedAnswer, f"{came} ({_short(answer)})", "check BYBIT_BASE_URL, it must be a v5 host"
-    )
+        return answer.error(AuthenticationRefused, came, _KEY)
+    return answer.error(UnexpectedAnswer, came, "check BYBIT_BASE_URL, it must be a v5 host")
+
+
+def _forbidden(answer: Answer, came: str) -> ExchangeError:
+    # ccxt reports every 403 as a rate limit; the body tells (bybit-v5.md 3.2).
+    text = answer.text.lower()
+    if _COUNTRY in text:
+        return answer.error(CountryBlocked, "HTTP 403, this country is blocked", _ELSEWHERE)
+    if _TOO_FREQUENT in text:
+        return answer.error(Banned, came, _BANNED, retry_after_s=BAN_S)
+    advice = "it is neither the ban nor the country block: see what refuses this network"
+    return answer.error(UnexpectedAnswer, came, advice)
 
 
 def _code_error(answer: Answer, envelope: Envelope) -> ExchangeError:
     code = envelope.ret_code
     came = f"retCode {code} ({envelope.ret_msg[:120]})"
     if code == 10001:  # noqa: PLR2004
-        kind, advice = _parameter_error(envelope.ret_msg)
+        text = envelope.ret_msg.lower()
+        kind, advice = next((kind, told) for part, kind, told in _PARAMETERS if part in text)
         return answer.error(kind, came, advice, ret_code=code)
-    if code in _RATE_LIMITED:
-        advice = "lower BYBIT_REQUESTS_PER_SECOND if it stays so"
-        return answer.error(RateLimited, came, advice, ret_code=code, retry_after_s=_hint_s(answer))
-    if code == 10018:  # noqa: PLR2004
-        return _ban(answer, came, ret_code=code)
-    if code in _UNAVAILABLE:
-        return answer.error(
-            ExchangeUnavailable,
-            came,
-            "try again later",
-            ret_code=code,
-            retry_after_s=_hint_s(answer),
-        )
-    if code in _COUNTRY_CODES:
-        return answer.error(
-            CountryBlocked, came, "this account or network may not use the exchange", ret_code=code
-        )
-    if code in _AUTHENTICATION:
-        return answer.error(
-            AuthenticationRefused, came, "check the API key and its rights", ret_code=code
-        )
-    return answer.error(
-        UnexpectedAnswer, came, "no rule knows this code, nothing of it was used", ret_code=code
-    )
-
-
-def _parameter_error(message: str) -> tuple[type[BadRequest], str]:
-    # Texts seen: "Not supported symbols", "params error: symbol invalid", "params error: Symbol Invalid",
-    # "Invalid period!", "params error: intervalTime is invalid", "Illegal category", "params error: Category is invalid".
-    text = message.lower()
-    if re.search("interval|period", text):
-        return BadInterval, "ask for an interval that it serves"
-    if "category" in text:
-        return BadCategory, "ask for linear, inverse or spot"
-    if "symbol" in text:
-        return BadSymbol, "check the symbol and its category"
-    return BadRequest, "the request is wrong as it is, repeating it does not help"
-
-
-def _ban(answer: Answer, came: str, *, ret_code: int | None = None) -> ExchangeError:
-    advice = f"no request may be sent for {BAN_S:.0f} s; then lower BYBIT_REQUESTS_PER_SECOND"
-    return answer.error(Banned, came, advice, ret_code=ret_code, retry_after_s=BAN_S)
+    unknown = UnexpectedAnswer, "no rule knows this code, nothing of it was used"
+    known, advice = _CODES.get(code, unknown)
+    retry_after_s = BAN_S if known is Banned else _hint_s(answer)
+    return answer.error(known, came, advice, ret_code=code, retry_after_s=retry_after_s)
 
 
 def _hint_s(answer: Answer) -> float | None:
-    """Return the seconds the answer asks to wait; Bybit documents no such header, so None is the rule."""
+    """Return the seconds the answer asks to wait; Bybit documents no such header: mostly None."""
     text = answer.headers.get("retry-after", "")
     return float(text) if re.fullmatch(r"[0-9]{1,6}", text) else None
 

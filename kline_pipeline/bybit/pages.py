@@ -35,9 +35,11 @@ class Page:
         server_time_ms: the exchange's clock in the answer, UTC.
         receive_time_ms: our clock, UTC.
         host: that answered.
-        rows: columns of market.schema.CANDLE_SCHEMA, digits as served, in the order received, duplicates and the open
-            candle included; only open times inside `window`. Empty means the exchange has no candle there.
-        clipped: rows of other open times, thrown away: an empty window is answered with older ones (bybit-v5.md 1.3).
+        rows: columns of market.schema.CANDLE_SCHEMA, digits as served, in the order received,
+            duplicates and the open candle included; only open times inside `window`. Empty means
+            that the exchange has no candle there.
+        clipped: rows of other open times, thrown away: an empty window is answered with older ones
+            (bybit-v5.md 1.3).
     """
 
     series: Series
@@ -49,7 +51,11 @@ class Page:
     clipped: int
 
     def closed_window(self, grace_ms: int) -> Window:
-        """Return what the page proves: the part of `window` whose candles had closed at server time less grace."""
+        """Return what the page proves: the part of `window` that had closed at its server time.
+
+        Args:
+            grace_ms: a candle counts as closed this long after its end.
+        """
         end_ms = self.series.interval.closed_end(self.server_time_ms, grace_ms)
         return self.window.intersect(
             Window(self.window.start_ms, max(self.window.start_ms, end_ms))
@@ -73,7 +79,7 @@ def clip(rows: pa.Table, window: Window) -> pa.Table:
 
 
 def missing(page: Page, grace_ms: int) -> NDArray[np.int64]:
-    """Return the open times that had closed and that the page lacks, ascending, int64 UTC milliseconds.
+    """Return the closed open times that the page lacks, ascending, int64 UTC milliseconds.
 
     Empty means that the page is complete for what it proves.
     """
@@ -83,7 +89,7 @@ def missing(page: Page, grace_ms: int) -> NDArray[np.int64]:
 
 
 def plan(window: Window, interval: Interval) -> list[Window]:
-    """Return consecutive windows of at most 1000 slots that hold every open time of `window`, ascending."""
+    """Return consecutive windows of at most 1000 slots with every open time of `window`."""
     end_ms = interval.ceil(window.end_ms)
     start_ms = interval.ceil(window.start_ms)
     pages = []
@@ -97,7 +103,7 @@ def plan(window: Window, interval: Interval) -> list[Window]:
 def fetch_pages(
     client: "BybitClient", asks: Iterable[tuple[Series, Window]], concurrency: int
 ) -> Iterator[Page | PageFailure]:
-    """Yield the answer of every ask in the order of `asks`, fetched in threads, at most 2 * `concurrency` ahead.
+    """Yield the answers in the order of `asks`, fetched in threads, 2 * `concurrency` ahead.
 
     Args:
         client: of the exchange.
@@ -105,8 +111,8 @@ def fetch_pages(
         concurrency: requests in flight.
 
     Raises:
-        KlineError: the exchange is down or refuses this network as a whole; pages before that one have been yielded,
-            no other is begun.
+        KlineError: the exchange is down or refuses this network as a whole; pages before that one
+            have been yielded, no other is begun.
     """
     halt = _Halt()
     pending: deque[Future[Page | PageFailure]] = deque()

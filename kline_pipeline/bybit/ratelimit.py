@@ -1,8 +1,8 @@
-"""How often the exchange may be asked: the budget that all processes share, and its file form; nothing is asked here.
+"""How often the exchange may be asked: the budget that all processes share, and its file form.
 
-Bybit allows 600 requests in any 5 s per IP (bybit-v5.md 3.1). The budget is spent one by one at an even pace (GCRA with
-a burst of one), so R per second is exceeded in no second whatever processes start, stop or are killed. Over PostgreSQL
-the same protocol is implemented by database.rate_budget.
+Bybit allows 600 requests in any 5 s per IP (bybit-v5.md 3.1). The budget is spent one by one at an
+even pace (GCRA with a burst of one), so R per second is exceeded in no second, whatever processes
+start, stop or are killed. Over PostgreSQL database.rate_budget implements the same protocol.
 """
 
 import fcntl
@@ -22,8 +22,8 @@ from kline_pipeline.errors import Banned, RateLimited, StorageError
 from kline_pipeline.market.window import iso
 
 _BURST: Final = 1
-# pyrate counts in whole milliseconds and a request leaves a little after its grant: 2 % below the rate keeps R + 1
-# grants 1.02 s apart at least.
+# pyrate counts in whole milliseconds, and a request leaves a little after its grant: 2 % below the
+# rate R + 1 grants span 1.02 s at least.
 _SHARE: Final = 0.98
 _RECORD_BYTES: Final = 2048
 
@@ -40,7 +40,7 @@ class Budget(Protocol):
         """
 
     def cool_down(self, seconds: float, reason: str) -> None:
-        """Let nobody send a request for `seconds` from now on; a longer cool-down that runs already stays."""
+        """Let nobody send a request for `seconds` from now on; a longer one that runs stays."""
 
 
 def pace(requests_per_second: float) -> Rate:
@@ -64,8 +64,9 @@ class _State:
 class _FlockStore(StateStore):
     """The state in a file, each step under an exclusive flock.
 
-    The file is opened for every step: a lock belongs to an open file, and a forked child that inherits one would get
-    the lock at once (stack.md part 2, 5). It is unlocked before it is closed, as a child may hold a copy.
+    The file is opened for every step: a lock belongs to an open file, and a forked child that
+    inherits one would get the lock at once (stack.md part 2, 5). It is unlocked before it is
+    closed, as a child may hold a copy.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,6 +79,9 @@ class _FlockStore(StateStore):
             state = _read(descriptor)
             left_ms = state.cool_left_ms(now)
             if left_ms:
+                if state.cool_until_ms > now + left_ms:
+                    state.cool_until_ms = now + left_ms
+                    _write(descriptor, state)
                 return Decision(failing_rate=rates[0], retry_after_ms=left_ms)
             # A clock set back leaves a time in the future: no more than one request can be owed.
             ahead_us = now * 1000 + 1_000_000_000 * rates[0].burst // rates[0].limit + 1
@@ -111,7 +115,10 @@ class _FlockStore(StateStore):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as exc:
-            msg = f"the file of the request budget {self._path} cannot be opened ({exc}); make its folder writable"
+            msg = (
+                f"the file of the request budget {self._path} cannot be opened ({exc}); "
+                "make its folder writable"
+            )
             raise StorageError(msg) from exc
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -124,7 +131,8 @@ class _FlockStore(StateStore):
 class FileBudget:
     """A budget in a file, shared by every process of a user that names the same file.
 
-    Safe in threads and after fork. Threads of one process queue inside it, so that only one per process asks the file.
+    Safe in threads and after fork. Threads of one process queue inside it, so that only one per
+    process asks the file.
     """
 
     def __init__(
@@ -140,7 +148,7 @@ class FileBudget:
         self._rate = pace(requests_per_second)
         self._clock_ms = clock_ms
         self._sleep = sleep
-        # By process: a lock that another thread held while this process was forked would never be free again.
+        # By process: a lock that another thread held during a fork would never be free again.
         self._turnstiles: dict[int, threading.Lock] = {}
 
     def acquire(self, timeout_s: float) -> None:
@@ -170,13 +178,17 @@ class FileBudget:
         state = self._store.state()
         now_ms = self._clock_ms()
         if state.cool_left_ms(now_ms):
-            msg = f"no request is sent before {iso(now_ms + wait_ms)}, because {state.reason}; try again after that"
+            until = iso(now_ms + wait_ms)
+            msg = f"no request is sent before {until}, because {state.reason}; try again then"
             raise Banned(msg, retry_after_s=wait_ms / 1000)
         raise _no_turn(timeout_s)
 
 
 def _no_turn(timeout_s: float) -> RateLimited:
-    msg = f"no turn to send a request came within {timeout_s:.0f} s; raise BYBIT_REQUESTS_PER_SECOND or run less at once"
+    msg = (
+        f"no turn to send a request came within {timeout_s:.0f} s; "
+        "raise BYBIT_REQUESTS_PER_SECOND or run less at once"
+    )
     return RateLimited(msg)
 
 

@@ -1,6 +1,7 @@
 """Trying a call again; what may be tried again is said by the error class alone (`retryable`).
 
-The wait is what the server asks for, else exponential with jitter. A wait that would pass the limit is not begun.
+The wait is what the server asks for, else exponential with jitter. A wait that would pass the limit
+is not begun.
 """
 
 import logging
@@ -41,7 +42,7 @@ def with_retries(
         sleep: how to wait, seconds.
 
     Raises:
-        KlineError: the last error, unchanged, when it is not retryable or no attempt or no time is left.
+        KlineError: the last error, unchanged: it is not retryable, or no attempt or time is left.
     """
     limit_s = settings.retry_max_attempts * (settings.retry_max_delay_s + settings.timeout_s)
     retrying = Retrying(
@@ -78,8 +79,8 @@ class _ServerHintElse(wait_base):
 class _StopBeforeWaiting(stop_base):
     """Stop when the waits between attempts, the next included, would pass a limit.
 
-    Unlike tenacity's stop_before_delay it does not count the time in which a request waits for the budget: that is no
-    failure of the exchange, and a busy budget must not cost a request its second attempt.
+    Unlike tenacity's stop_before_delay it does not count the time in which a request waits for the
+    budget: that is no failure of the exchange and must not cost a request its second attempt.
     """
 
     def __init__(self, limit_s: float) -> None:

@@ -1,0 +1,328 @@
+"""One question to the exchange: what is sent, what is tried again, and what a failure says."""
+
+from collections import Counter
+
+import httpx
+import pytest
+
+from kline_pipeline.bybit.client import BybitClient
+from kline_pipeline.bybit.connection import venue_of
+from kline_pipeline.config import BybitSettings
+from kline_pipeline.errors import (
+    BadInterval,
+    BadSymbol,
+    Banned,
+    ConfigError,
+    CountryBlocked,
+    ExchangeUnavailable,
+    MalformedAnswer,
+    RateLimited,
+)
+from kline_pipeline.market.series import Series
+from kline_pipeline.market.window import Window
+from kline_pipeline_tests.exchanges import NOW_MS, answers, canned, ok, simulated
+
+MINUTE = Series.parse("linear:BTCUSDT:1")
+MONTHLY = Series.parse("linear:BTCUSDT:M")
+HOUR = Window(1_712_746_800_000, 1_712_750_400_000)  # 2024-04-10 11:00 to 12:00
+EMPTY = ok({"symbol": "BTCUSDT", "category": "linear", "list": []})
+BUSY = {"retCode": 10016, "retMsg": "Server error", "result": {}, "time": NOW_MS}
+LIMITED = {"retCode": 10006, "retMsg": "Too many visits.", "result": {}, "time": NOW_MS}
+
+
+def test_every_parameter_is_sent_and_the_end_is_the_last_open_time() -> None:
+    with canned(answers(EMPTY)) as asked:
+        asked.client.kline_page(MINUTE, HOUR)
+    (request,) = asked.sent
+    assert (request.method, request.url.path, request.content) == ("GET", "/v5/market/kline", b"")
+    assert dict(request.url.params) == {
+        "category": "linear",
+        "symbol": "BTCUSDT",
+        "interval": "1",
+        "start": "1712746800000",
+        "end": "1712750340000",
+        "limit": "1000",
+    }
+
+
+def test_the_end_of_a_page_of_months_is_the_first_of_its_last_month() -> None:
+    with canned(answers(EMPTY)) as asked:
+        asked.client.kline_page(
+            MONTHLY, Window(1_704_067_200_000, 1_711_929_600_000)
+        )  # January to March
+    assert asked.sent[0].url.params["end"] == "1709251200000"  # 2024-03-01
+
+
+def test_a_page_of_the_exchange_holds_every_candle_of_its_window_and_no_other() -> None:
+    with simulated() as (asked, _):
+        page = asked.client.kline_page(MINUTE, HOUR)
+    times = page.rows["open_time_ms"].to_pylist()
+    assert times == list(range(HOUR.end_ms - 60_000, HOUR.start_ms - 1, -60_000))
+    assert (page.server_time_ms, page.receive_time_ms, page.host) == (
+        NOW_MS,
+        NOW_MS + 5,
+        "127.0.0.1:1",
+    )
+    assert page.clipped == 0
+    assert asked.client.requests == Counter({("kline", "ok"): 1})
+    assert asked.client.server_time_ms_seen == NOW_MS
+
+
+def test_a_thousand_slots_come_whole() -> None:
+    window = Window(HOUR.end_ms - 1000 * 60_000, HOUR.end_ms)
+    with simulated() as (asked, _):
+        rows = asked.client.kline_page(MINUTE, window).rows
+    assert rows.num_rows == 1000
+    assert min(rows["open_time_ms"].to_pylist()) == window.start_ms
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        Window(HOUR.start_ms, HOUR.start_ms),
+        Window(HOUR.start_ms + 1, HOUR.end_ms),
+        Window(HOUR.start_ms, HOUR.end_ms + 1),
+        Window(HOUR.end_ms - 1001 * 60_000, HOUR.end_ms),
+    ],
+)
+def test_a_window_that_no_page_can_hold_is_not_asked_for(window: Window) -> None:
+    with canned(answers(EMPTY)) as asked, pytest.raises(ValueError, match="on the grid"):
+        asked.client.kline_page(MINUTE, window)
+    assert asked.sent == []
+
+
+def test_older_rows_that_answer_an_empty_window_are_clipped() -> None:
+    hole = Window(1_638_403_200_000, 1_638_406_800_000)  # 2021-12-02, between two listings
+    with simulated() as (asked, _):
+        page = asked.client.kline_page(Series.parse("spot:SHIBUSDT:1"), hole)
+    assert page.rows.num_rows == 0
+    assert page.clipped > 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"http": {"status": 503, "times": 2}},
+        {"ret_code": {"code": 10016, "times": 2}},
+        {"ret_code": {"code": 10006, "times": 2}},
+        {"reset": {"times": 2}},
+        {"slow": {"seconds": 60, "times": 2}},
+        {"truncate": {"times": 2}},
+        {"wrong_symbol": {"answer": "ETHUSDT", "times": 2}},
+    ],
+)
+def test_what_passes_by_itself_is_tried_again_until_the_page_is_right(
+    fault: dict[str, object],
+) -> None:
+    with simulated() as (asked, exchange):
+        expected = asked.client.kline_page(MINUTE, HOUR)
+        exchange.faults.replace([fault])
+        page = asked.client.kline_page(MINUTE, HOUR)
+    assert page.rows.equals(expected.rows)
+    assert len(asked.sent) == 4
+    assert asked.budget.acquired == 4
+    assert asked.client.requests["kline", "ok"] == 2
+    assert asked.client.requests.total() == 4
+
+
+def test_a_page_that_stays_of_another_symbol_is_never_taken() -> None:
+    with simulated(retry_max_attempts=3) as (asked, exchange):
+        exchange.faults.replace([{"wrong_symbol": {"answer": "ETHUSDT"}}])
+        with pytest.raises(MalformedAnswer, match="ETHUSDT"):
+            asked.client.kline_page(MINUTE, HOUR)
+    assert len(asked.sent) == 3
+
+
+def test_what_the_exchange_refuses_for_good_is_asked_once() -> None:
+    with simulated() as (asked, _), pytest.raises(BadSymbol):
+        asked.client.kline_page(Series.parse("linear:NOPEUSDT:1"), HOUR)
+    assert len(asked.sent) == 1
+    assert asked.waits == []
+
+
+def test_a_blocked_country_is_asked_once_and_nothing_cools_down() -> None:
+    with simulated() as (asked, exchange):
+        exchange.faults.replace([{"country_block": {}}])
+        with pytest.raises(CountryBlocked):
+            asked.client.server_time_ms()
+    assert len(asked.sent) == 1
+    assert asked.budget.cool_downs == []
+
+
+def test_a_ban_is_told_to_every_process_and_not_waited_for() -> None:
+    with simulated() as (asked, exchange):
+        exchange.faults.replace([{"ban": {"seconds": 600}}])
+        with pytest.raises(Banned):
+            asked.client.kline_page(MINUTE, HOUR)
+    assert asked.budget.cool_downs == [600]
+    assert (len(asked.sent), asked.waits) == (1, [])
+
+
+def test_a_rate_limit_cools_everybody_down_before_the_next_try() -> None:
+    with canned(answers(LIMITED, EMPTY)) as asked:
+        asked.client.kline_page(MINUTE, HOUR)
+    assert asked.budget.cool_downs == [2]
+
+
+def test_waits_grow_to_a_ceiling_and_the_last_error_is_the_one_raised() -> None:
+    options = {"retry_initial_delay_s": 1, "retry_max_delay_s": 3, "retry_max_attempts": 5}
+    with canned(answers(BUSY), **options) as asked, pytest.raises(ExchangeUnavailable):
+        asked.client.kline_page(MINUTE, HOUR)
+    assert len(asked.sent) == 5
+    assert [
+        low <= wait <= high
+        for wait, (low, high) in zip(asked.waits, [(1, 2), (2, 3), (3, 3), (3, 3)], strict=True)
+    ]
+    assert max(asked.waits) == 3
+
+
+def test_a_wait_that_the_server_asks_for_is_kept() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(429, headers={"Retry-After": "7"}, request=request)
+
+    with canned(handler, retry_max_attempts=2) as asked, pytest.raises(RateLimited):
+        asked.client.kline_page(MINUTE, HOUR)
+    assert asked.waits == [7]
+    assert asked.budget.cool_downs == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (httpx.ConnectError("[Errno 111] Connection refused"), "BYBIT_BASE_URL"),
+        (httpx.ConnectError("[Errno -2] Name or service not known"), "BYBIT_BASE_URL"),
+        (httpx.ConnectTimeout("timed out"), "BYBIT_TIMEOUT_S"),
+        (httpx.RemoteProtocolError("peer closed connection"), "the connection broke"),
+    ],
+)
+def test_an_exchange_that_cannot_be_reached_is_named_with_what_to_do(
+    error: httpx.RequestError, words: str
+) -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    with (
+        canned(handler, base_url="http://127.0.0.1:9") as asked,
+        pytest.raises(ExchangeUnavailable) as caught,
+    ):
+        asked.client.kline_page(MINUTE, HOUR)
+    message = str(caught.value)
+    assert message.startswith(
+        "asked 127.0.0.1:9 for candles of linear:BTCUSDT:1 in [2024-04-10T11:00:00Z"
+    )
+    assert words in message
+    assert asked.client.requests["kline", "ExchangeUnavailable"] == 5
+
+
+def test_a_refused_connection_of_this_machine_is_one_sentence() -> None:
+    settings = BybitSettings(_env_file=None, base_url="http://127.0.0.1:9", retry_max_attempts=1)
+    with pytest.raises(ExchangeUnavailable, match="no connection could be made"):
+        venue_of(settings)
+
+
+def test_an_answer_without_end_is_given_up() -> None:
+    with (
+        canned(answers("0" * (33 * 2**20)), retry_max_attempts=1) as asked,
+        pytest.raises(MalformedAnswer, match="more than"),
+    ):
+        asked.client.server_time_ms()
+
+
+def test_a_base_url_with_a_path_keeps_it() -> None:
+    with canned(answers(EMPTY), base_url="http://127.0.0.1:1/bybit/") as asked:
+        asked.client.kline_page(MINUTE, HOUR)
+    assert asked.sent[0].url.path == "/bybit/v5/market/kline"
+
+
+@pytest.mark.parametrize("base_url", ["http://", "http://[", "http://a b"])
+def test_a_base_url_that_is_none_names_the_variable(base_url: str) -> None:
+    with (
+        pytest.raises(ConfigError, match="BYBIT_BASE_URL"),
+        canned(answers(EMPTY), base_url=base_url),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("base_url", "venue"),
+    [
+        ("https://api.bybit.com", "bybit"),
+        ("https://api.bytick.com", "bybit"),
+        ("https://api-testnet.bybit.com", "bybit-testnet"),
+        ("https://api.bybit.nl", "api.bybit.nl"),
+        ("https://api.bybitgeorgia.ge", "api.bybitgeorgia.ge"),
+    ],
+)
+def test_the_hosts_of_the_exchange_are_their_own_venue_without_a_question(
+    base_url: str, venue: str
+) -> None:
+    with canned(answers(EMPTY), base_url=base_url) as asked:
+        assert asked.client.venue() == venue
+    assert asked.sent == []
+
+
+def test_a_simulator_names_itself_once_and_outside_the_budget() -> None:
+    with simulated(seed=11) as (asked, _):
+        assert [asked.client.venue(), asked.client.venue()] == ["simulated-seed-11"] * 2
+    assert len(asked.sent) == 1
+    assert asked.budget.acquired == 0
+
+
+def test_a_host_that_has_no_name_is_its_own_venue() -> None:
+    with canned(
+        answers("404 page not found", status=404), base_url="http://localhost:8000"
+    ) as asked:
+        assert asked.client.venue() == "localhost:8000"
+
+
+def test_an_interval_that_is_not_served_is_remembered() -> None:
+    refusal = {
+        "retCode": 10001,
+        "retMsg": "params error: intervalTime is invalid",
+        "result": {},
+        "time": NOW_MS,
+    }
+    with canned(answers(refusal)) as asked, pytest.raises(BadInterval):
+        asked.client.kline_page(MINUTE, HOUR)
+    assert asked.client.refused == {MINUTE}
+
+
+def test_instruments_come_over_all_pages_each_once() -> None:
+    with simulated() as (asked, exchange):
+        found = asked.client.instruments("linear")
+    names = [instrument.symbol for instrument in found]
+    known = exchange.history.instruments("linear", NOW_MS)
+    assert sorted(names) == [i.symbol for i in known if i.status(NOW_MS) == "Trading"]
+    bitcoin = found[names.index("BTCUSDT")]
+    assert (bitcoin.status, bitcoin.tick_size, bitcoin.qty_step) == ("Trading", "0.1", "0.001")
+    assert (bitcoin.base_coin, bitcoin.quote_coin, bitcoin.delivery_time_ms) == (
+        "BTC",
+        "USDT",
+        None,
+    )
+    assert bitcoin.launch_time_ms == 1_585_526_400_000  # 2020-03-30
+
+
+def test_a_cursor_is_followed_until_it_repeats() -> None:
+    def page(symbol: str, cursor: str) -> dict[str, object]:
+        row = {"symbol": symbol, "status": "Trading", "baseCoin": "A", "quoteCoin": "USDT"}
+        row |= {"priceFilter": {"tickSize": "1"}, "lotSizeFilter": {"qtyStep": "1"}}
+        return ok({"category": "linear", "list": [row], "nextPageCursor": cursor})
+
+    with canned(answers(page("A", "x"), page("B", "y"), page("B", "y"))) as asked:
+        found = asked.client.instruments("linear")
+    assert [instrument.symbol for instrument in found] == ["A", "B"]
+    assert [request.url.params.get("cursor") for request in asked.sent] == [None, "x", "y"]
+
+
+def test_spot_has_no_launch_time_and_calls_its_step_base_precision() -> None:
+    with simulated() as (asked, _):
+        (found,) = asked.client.instruments("spot", symbol="BTCUSDT")
+        assert asked.client.instruments("spot", symbol="NOPEUSDT") == []
+    assert (found.launch_time_ms, found.qty_step) == (None, "0.000001")
+
+
+def test_a_closed_client_is_a_context_manager_that_was_left() -> None:
+    with simulated() as (asked, _):
+        assert isinstance(asked.client, BybitClient)
+        assert asked.client.server_time_ms() == NOW_MS
