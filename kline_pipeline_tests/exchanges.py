@@ -1,4 +1,4 @@
-"""Exchanges for tests of the client: the simulator, or one canned answer, behind a real httpx.Client."""
+"""Exchanges for tests of the client: the simulator, or canned answers, behind real httpx."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ class Asked:
         self._transport = transport
         options = {"base_url": "http://127.0.0.1:1", "retry_initial_delay_s": 0.0} | settings
         self.client = BybitClient(
-            BybitSettings(_env_file=None, **options),
+            BybitSettings.model_validate(options),
             budget=self.budget,
             transport=httpx.MockTransport(self._pass_on),
             sleep=self.waits.append,
@@ -79,7 +79,7 @@ def ok(result: Any, *, time_ms: int = NOW_MS) -> dict[str, Any]:
 
 
 def answers(*bodies: Any, status: int = 200, headers: dict[str, str] | None = None) -> Handler:
-    """Return a handler that gives one body after the other, the last one for ever; text is sent as it is."""
+    """Return a handler that gives one body after the other, the last one for ever."""
     left = list(bodies)
 
     def handler(_: httpx.Request) -> httpx.Response:

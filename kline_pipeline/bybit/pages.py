@@ -5,7 +5,7 @@ A page is one answer, as received. Whether what it lacks is a gap is not judged 
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -102,7 +102,7 @@ def plan(window: Window, interval: Interval) -> list[Window]:
 
 def fetch_pages(
     client: "BybitClient", asks: Iterable[tuple[Series, Window]], concurrency: int
-) -> Iterator[Page | PageFailure]:
+) -> Generator[Page | PageFailure, None, None]:
     """Yield the answers in the order of `asks`, fetched in threads, 2 * `concurrency` ahead.
 
     Args:

@@ -56,9 +56,19 @@ class _State:
     cool_s: float = 0.0
     reason: str = ""
 
-    def cool_left_ms(self, now_ms: int) -> int:
-        # Never more than was asked for: a clock set back must not prolong it.
-        return max(0, min(self.cool_until_ms - now_ms, round(self.cool_s * 1000)))
+    def bound(self, rate: Rate, now_ms: int) -> bool:
+        """Say whether times lay too far ahead and were cut, as after a clock was set back."""
+        one_us = rate.interval * 1000 // rate.limit + 1
+        tat_us = min(self.tat_us, now_ms * 1000 + rate.burst * one_us)
+        cool_until_ms = min(self.cool_until_ms, now_ms + round(self.cool_s * 1000))
+        changed = (tat_us, cool_until_ms) != (self.tat_us, self.cool_until_ms)
+        self.tat_us, self.cool_until_ms = tat_us, cool_until_ms
+        return changed
+
+    def cooling(self, rate: Rate, now_ms: int) -> Decision:
+        """Refuse while a cool-down lasts."""
+        left_ms = self.cool_until_ms - now_ms
+        return Decision(rate, left_ms) if left_ms > 0 else Decision()
 
 
 class _FlockStore(StateStore):
@@ -77,17 +87,13 @@ class _FlockStore(StateStore):
     ) -> Decision:
         with self._locked() as descriptor:
             state = _read(descriptor)
-            left_ms = state.cool_left_ms(now)
-            if left_ms:
-                if state.cool_until_ms > now + left_ms:
-                    state.cool_until_ms = now + left_ms
-                    _write(descriptor, state)
-                return Decision(failing_rate=rates[0], retry_after_ms=left_ms)
-            # A clock set back leaves a time in the future: no more than one request can be owed.
-            ahead_us = now * 1000 + 1_000_000_000 * rates[0].burst // rates[0].limit + 1
-            (tat_us,), decision = algorithm.step(rates, (min(state.tat_us, ahead_us),), now, weight)
+            changed = state.bound(rates[0], now)
+            decision = state.cooling(rates[0], now)
             if decision.allowed:
+                (tat_us,), decision = algorithm.step(rates, (state.tat_us,), now, weight)
                 state.tat_us = int(tat_us)
+                changed = changed or decision.allowed
+            if changed:
                 _write(descriptor, state)
             return decision
 
@@ -177,7 +183,7 @@ class FileBudget:
     def _refuse(self, timeout_s: float, wait_ms: int) -> None:
         state = self._store.state()
         now_ms = self._clock_ms()
-        if state.cool_left_ms(now_ms):
+        if state.cool_until_ms > now_ms:
             until = iso(now_ms + wait_ms)
             msg = f"no request is sent before {until}, because {state.reason}; try again then"
             raise Banned(msg, retry_after_s=wait_ms / 1000)

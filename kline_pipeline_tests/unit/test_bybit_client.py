@@ -5,14 +5,10 @@ from collections import Counter
 import httpx
 import pytest
 
-from kline_pipeline.bybit.client import BybitClient
-from kline_pipeline.bybit.connection import venue_of
-from kline_pipeline.config import BybitSettings
 from kline_pipeline.errors import (
     BadInterval,
     BadSymbol,
     Banned,
-    ConfigError,
     CountryBlocked,
     ExchangeUnavailable,
     MalformedAnswer,
@@ -186,95 +182,6 @@ def test_a_wait_that_the_server_asks_for_is_kept() -> None:
     assert asked.budget.cool_downs == [7, 7]
 
 
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (httpx.ConnectError("[Errno 111] Connection refused"), "BYBIT_BASE_URL"),
-        (httpx.ConnectError("[Errno -2] Name or service not known"), "BYBIT_BASE_URL"),
-        (httpx.ConnectTimeout("timed out"), "BYBIT_TIMEOUT_S"),
-        (httpx.RemoteProtocolError("peer closed connection"), "the connection broke"),
-    ],
-)
-def test_an_exchange_that_cannot_be_reached_is_named_with_what_to_do(
-    error: httpx.RequestError, words: str
-) -> None:
-    def handler(_: httpx.Request) -> httpx.Response:
-        raise error
-
-    with (
-        canned(handler, base_url="http://127.0.0.1:9") as asked,
-        pytest.raises(ExchangeUnavailable) as caught,
-    ):
-        asked.client.kline_page(MINUTE, HOUR)
-    message = str(caught.value)
-    assert message.startswith(
-        "asked 127.0.0.1:9 for candles of linear:BTCUSDT:1 in [2024-04-10T11:00:00Z"
-    )
-    assert words in message
-    assert asked.client.requests["kline", "ExchangeUnavailable"] == 5
-
-
-def test_a_refused_connection_of_this_machine_is_one_sentence() -> None:
-    settings = BybitSettings(_env_file=None, base_url="http://127.0.0.1:9", retry_max_attempts=1)
-    with pytest.raises(ExchangeUnavailable, match="no connection could be made"):
-        venue_of(settings)
-
-
-def test_an_answer_without_end_is_given_up() -> None:
-    with (
-        canned(answers("0" * (33 * 2**20)), retry_max_attempts=1) as asked,
-        pytest.raises(MalformedAnswer, match="more than"),
-    ):
-        asked.client.server_time_ms()
-
-
-def test_a_base_url_with_a_path_keeps_it() -> None:
-    with canned(answers(EMPTY), base_url="http://127.0.0.1:1/bybit/") as asked:
-        asked.client.kline_page(MINUTE, HOUR)
-    assert asked.sent[0].url.path == "/bybit/v5/market/kline"
-
-
-@pytest.mark.parametrize("base_url", ["http://", "http://[", "http://a b"])
-def test_a_base_url_that_is_none_names_the_variable(base_url: str) -> None:
-    with (
-        pytest.raises(ConfigError, match="BYBIT_BASE_URL"),
-        canned(answers(EMPTY), base_url=base_url),
-    ):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("base_url", "venue"),
-    [
-        ("https://api.bybit.com", "bybit"),
-        ("https://api.bytick.com", "bybit"),
-        ("https://api-testnet.bybit.com", "bybit-testnet"),
-        ("https://api.bybit.nl", "api.bybit.nl"),
-        ("https://api.bybitgeorgia.ge", "api.bybitgeorgia.ge"),
-    ],
-)
-def test_the_hosts_of_the_exchange_are_their_own_venue_without_a_question(
-    base_url: str, venue: str
-) -> None:
-    with canned(answers(EMPTY), base_url=base_url) as asked:
-        assert asked.client.venue() == venue
-    assert asked.sent == []
-
-
-def test_a_simulator_names_itself_once_and_outside_the_budget() -> None:
-    with simulated(seed=11) as (asked, _):
-        assert [asked.client.venue(), asked.client.venue()] == ["simulated-seed-11"] * 2
-    assert len(asked.sent) == 1
-    assert asked.budget.acquired == 0
-
-
-def test_a_host_that_has_no_name_is_its_own_venue() -> None:
-    with canned(
-        answers("404 page not found", status=404), base_url="http://localhost:8000"
-    ) as asked:
-        assert asked.client.venue() == "localhost:8000"
-
-
 def test_an_interval_that_is_not_served_is_remembered() -> None:
     refusal = {
         "retCode": 10001,
@@ -285,44 +192,3 @@ def test_an_interval_that_is_not_served_is_remembered() -> None:
     with canned(answers(refusal)) as asked, pytest.raises(BadInterval):
         asked.client.kline_page(MINUTE, HOUR)
     assert asked.client.refused == {MINUTE}
-
-
-def test_instruments_come_over_all_pages_each_once() -> None:
-    with simulated() as (asked, exchange):
-        found = asked.client.instruments("linear")
-    names = [instrument.symbol for instrument in found]
-    known = exchange.history.instruments("linear", NOW_MS)
-    assert sorted(names) == [i.symbol for i in known if i.status(NOW_MS) == "Trading"]
-    bitcoin = found[names.index("BTCUSDT")]
-    assert (bitcoin.status, bitcoin.tick_size, bitcoin.qty_step) == ("Trading", "0.1", "0.001")
-    assert (bitcoin.base_coin, bitcoin.quote_coin, bitcoin.delivery_time_ms) == (
-        "BTC",
-        "USDT",
-        None,
-    )
-    assert bitcoin.launch_time_ms == 1_585_526_400_000  # 2020-03-30
-
-
-def test_a_cursor_is_followed_until_it_repeats() -> None:
-    def page(symbol: str, cursor: str) -> dict[str, object]:
-        row = {"symbol": symbol, "status": "Trading", "baseCoin": "A", "quoteCoin": "USDT"}
-        row |= {"priceFilter": {"tickSize": "1"}, "lotSizeFilter": {"qtyStep": "1"}}
-        return ok({"category": "linear", "list": [row], "nextPageCursor": cursor})
-
-    with canned(answers(page("A", "x"), page("B", "y"), page("B", "y"))) as asked:
-        found = asked.client.instruments("linear")
-    assert [instrument.symbol for instrument in found] == ["A", "B"]
-    assert [request.url.params.get("cursor") for request in asked.sent] == [None, "x", "y"]
-
-
-def test_spot_has_no_launch_time_and_calls_its_step_base_precision() -> None:
-    with simulated() as (asked, _):
-        (found,) = asked.client.instruments("spot", symbol="BTCUSDT")
-        assert asked.client.instruments("spot", symbol="NOPEUSDT") == []
-    assert (found.launch_time_ms, found.qty_step) == (None, "0.000001")
-
-
-def test_a_closed_client_is_a_context_manager_that_was_left() -> None:
-    with simulated() as (asked, _):
-        assert isinstance(asked.client, BybitClient)
-        assert asked.client.server_time_ms() == NOW_MS

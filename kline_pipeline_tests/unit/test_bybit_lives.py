@@ -1,4 +1,4 @@
-"""The lives of an instrument: exact ends, holes, every status, few requests, and no trust in launchTime."""
+"""The lives of an instrument: exact ends, holes, every status, few requests."""
 
 import json
 from datetime import UTC, datetime
@@ -130,7 +130,7 @@ def test_the_evidence_is_json_and_says_what_was_asked_and_answered() -> None:
     ]
 
 
-def _record(folder: Path, interval: str, minutes: int, rows: int, start: str) -> None:
+def record(folder: Path, interval: str, minutes: int, rows: int, start: str) -> None:
     begin = to_ms(datetime.fromisoformat(start).replace(tzinfo=UTC))
     lines = ["open_time,open,high,low,close,volume,turnover"]
     lines += [f"{begin + row * minutes * 60_000},1,1,1,1,1,1" for row in range(rows)]
@@ -138,7 +138,7 @@ def _record(folder: Path, interval: str, minutes: int, rows: int, start: str) ->
 
 
 @pytest.mark.parametrize(
-    ("interval", "minutes", "rows", "start", "until"),
+    "recording",
     [
         ("5m", 5, 2001, "2025-10-19T11:55", "2025-10-26T10:35"),
         ("4h", 240, 100, "2025-05-30T20:00", "2025-06-16T08:00"),
@@ -147,9 +147,10 @@ def _record(folder: Path, interval: str, minutes: int, rows: int, start: str) ->
     ],
 )
 def test_recordings_of_one_interval_give_their_span(
-    tmp_path: Path, interval: str, minutes: int, rows: int, start: str, until: str
+    tmp_path: Path, recording: tuple[str, int, int, str, str]
 ) -> None:
-    _record(tmp_path, interval, minutes, rows, start)
+    name, minutes, rows, start, until = recording
+    record(tmp_path, name, minutes, rows, start)
     exchange = Exchange(ReplayHistory(tmp_path, "linear"), clock=lambda: NOW_MS)
     asked = Asked(SimulatorTransport(exchange))
     with asked.client:

@@ -1,4 +1,4 @@
-"""What an answer means: refusals become the right error, and nothing but plain candles becomes candles."""
+"""What an answer means: refusals become the right error, and only candles become candles."""
 
 import re
 from typing import Any

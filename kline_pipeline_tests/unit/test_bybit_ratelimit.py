@@ -1,4 +1,4 @@
-"""The shared budget: its pace holds over threads, processes and restarts, and a cool-down holds for all."""
+"""The shared budget: its pace holds over threads, processes and restarts, as does a cool-down."""
 
 import json
 import subprocess

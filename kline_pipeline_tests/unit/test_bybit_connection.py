@@ -1,0 +1,104 @@
+"""The host: how a failure to reach it reads, how its URL is joined, and what it is called."""
+
+import httpx
+import pytest
+
+from kline_pipeline.bybit.connection import venue_of
+from kline_pipeline.config import BybitSettings
+from kline_pipeline.errors import ConfigError, ExchangeUnavailable, MalformedAnswer
+from kline_pipeline.market.series import Series
+from kline_pipeline.market.window import Window
+from kline_pipeline_tests.exchanges import answers, canned, ok, simulated
+
+MINUTE = Series.parse("linear:BTCUSDT:1")
+HOUR = Window(1_712_746_800_000, 1_712_750_400_000)  # 2024-04-10 11:00 to 12:00
+EMPTY = ok({"symbol": "BTCUSDT", "category": "linear", "list": []})
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (httpx.ConnectError("[Errno 111] Connection refused"), "BYBIT_BASE_URL"),
+        (httpx.ConnectError("[Errno -2] Name or service not known"), "BYBIT_BASE_URL"),
+        (httpx.ConnectTimeout("timed out"), "BYBIT_TIMEOUT_S"),
+        (httpx.RemoteProtocolError("peer closed connection"), "the connection broke"),
+    ],
+)
+def test_an_exchange_that_cannot_be_reached_is_named_with_what_to_do(
+    error: httpx.RequestError, words: str
+) -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    with (
+        canned(handler, base_url="http://127.0.0.1:9") as asked,
+        pytest.raises(ExchangeUnavailable) as caught,
+    ):
+        asked.client.kline_page(MINUTE, HOUR)
+    message = str(caught.value)
+    assert message.startswith(
+        "asked 127.0.0.1:9 for candles of linear:BTCUSDT:1 in [2024-04-10T11:00:00Z"
+    )
+    assert words in message
+    assert asked.client.requests["kline", "ExchangeUnavailable"] == 5
+
+
+def test_a_refused_connection_of_this_machine_is_one_sentence() -> None:
+    settings = BybitSettings.model_validate({"base_url": "http://127.0.0.1:9"})
+    with pytest.raises(ExchangeUnavailable, match="no connection could be made"):
+        venue_of(settings)
+
+
+def test_an_answer_without_end_is_given_up() -> None:
+    with (
+        canned(answers("0" * (33 * 2**20)), retry_max_attempts=1) as asked,
+        pytest.raises(MalformedAnswer, match="more than"),
+    ):
+        asked.client.server_time_ms()
+
+
+def test_a_base_url_with_a_path_keeps_it() -> None:
+    with canned(answers(EMPTY), base_url="http://127.0.0.1:1/bybit/") as asked:
+        asked.client.kline_page(MINUTE, HOUR)
+    assert asked.sent[0].url.path == "/bybit/v5/market/kline"
+
+
+@pytest.mark.parametrize("base_url", ["http://", "http://[", "http://a b"])
+def test_a_base_url_that_is_none_names_the_variable(base_url: str) -> None:
+    with (
+        pytest.raises(ConfigError, match="BYBIT_BASE_URL"),
+        canned(answers(EMPTY), base_url=base_url),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("base_url", "venue"),
+    [
+        ("https://api.bybit.com", "bybit"),
+        ("https://api.bytick.com", "bybit"),
+        ("https://api-testnet.bybit.com", "bybit-testnet"),
+        ("https://api.bybit.nl", "api.bybit.nl"),
+        ("https://api.bybitgeorgia.ge", "api.bybitgeorgia.ge"),
+    ],
+)
+def test_the_hosts_of_the_exchange_are_their_own_venue_without_a_question(
+    base_url: str, venue: str
+) -> None:
+    with canned(answers(EMPTY), base_url=base_url) as asked:
+        assert asked.client.venue() == venue
+    assert asked.sent == []
+
+
+def test_a_simulator_names_itself_once_and_outside_the_budget() -> None:
+    with simulated(seed=11) as (asked, _):
+        assert [asked.client.venue(), asked.client.venue()] == ["simulated-seed-11"] * 2
+    assert len(asked.sent) == 1
+    assert asked.budget.acquired == 0
+
+
+def test_a_host_that_has_no_name_is_its_own_venue() -> None:
+    with canned(
+        answers("404 page not found", status=404), base_url="http://localhost:8000"
+    ) as asked:
+        assert asked.client.venue() == "localhost:8000"
