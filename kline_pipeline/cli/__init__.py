@@ -1,0 +1,42 @@
+"""The command line: one module per command; `main` is the outermost edge, where errors become a sentence and an exit code.
+
+The commands decide nothing about candles; they ask pipeline, defs and database, and show the answers. Nothing heavy is
+imported before a command runs.
+"""
+
+import sys
+from collections.abc import Sequence
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command of sys.argv and exit with its code: 0 done, 1 failed, 2 bad usage, 130 Ctrl-C."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; whatever goes wrong is told in one sentence on standard error."""
+    from kline_pipeline.cli.app import execute
+    from kline_pipeline.errors import KlineError
+
+    try:
+        return execute(arguments)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except KlineError as exc:
+        return _told(exc, str(exc), exc.exit_code)
+    except Exception as exc:  # noqa: BLE001 - the outermost edge
+        sentence = f"{type(exc).__name__}: {exc} (a defect of kline-pipeline: KLINE_LOG_LEVEL=DEBUG shows where)"
+        return _told(exc, sentence, 1)
+
+
+def _told(exc: Exception, sentence: str, exit_code: int) -> int:
+    import traceback
+
+    from kline_pipeline.cli.session import debugging
+
+    if debugging():
+        traceback.print_exception(exc)
+    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+    return exit_code
