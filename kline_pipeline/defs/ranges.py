@@ -1,0 +1,109 @@
+"""How dates and symbols are cut into the rectangles that one Dagster run takes; running them is done elsewhere."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, TypeVar
+
+from kline_pipeline.datasets import Cell, Dataset, next_date
+from kline_pipeline.errors import UnknownSeries
+
+MOST_CANDLES: Final = 2_100_000  # "about two million": two years of one symbol's minutes plus the open month fit
+MOST_CELLS: Final = 250  # Dagster's planned check rows grow with the square of it
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RangeRun:
+    """The partitions of one run: every date with every symbol.
+
+    Attributes:
+        dates: neighbours in the grain of the dataset, ascending, at least one.
+        symbols: neighbours in the order of Dagster's dynamic partitions, at least one.
+    """
+
+    dataset: Dataset
+    dates: tuple[date, ...]
+    symbols: tuple[str, ...]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The partitions, symbol by symbol, each from the oldest date on."""
+        return [Cell(day, symbol) for symbol in self.symbols for day in self.dates]
+
+    @property
+    def expected(self) -> int:
+        """Candles that the whole windows of the partitions have, whether listed and closed or not."""
+        return len(self.symbols) * sum(_slots(self.dataset, day) for day in self.dates)
+
+    @property
+    def range_tags(self) -> dict[str, str]:
+        """The tags that give a Dagster run these partitions."""
+        first, last = partition_key(self.cells[0]), partition_key(self.cells[-1])
+        if first == last:
+            day, symbol = first.split("|")
+            return {"dagster/partition": first, "dagster/partition/date": day, "dagster/partition/symbol": symbol}
+        return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+
+
+def partition_key(cell: Cell) -> str:
+    """Return Dagster's name of a partition: 2024-01-01|BTCUSDT."""
+    return f"{cell.date.isoformat()}|{cell.symbol}"
+
+
+def plan_runs(
+    dataset: Dataset, dates: Iterable[date], symbols: Iterable[str], *, known: Sequence[str]
+) -> list[RangeRun]:
+    """Return the fewest even rectangles that hold exactly every date with every symbol; none when either is empty.
+
+    A Dagster range takes all that lies between its first and last key, so neither dates nor symbols of a run
+    have a hole in between. A run keeps as many dates of a symbol together as fit, for they are fetched as one span.
+
+    Args:
+        dates: first dates of partitions, in any order.
+        known: all symbols of the dataset in the order of Dagster's dynamic partitions.
+
+    Raises:
+        UnknownSeries: a symbol is not among `known`.
+    """
+    place = {symbol: index for index, symbol in enumerate(known)}
+    wanted = list(dict.fromkeys(symbols))
+    if strange := [symbol for symbol in wanted if symbol not in place]:
+        raise UnknownSeries(f"{dataset.name} has no symbol {', '.join(strange)}; add it with `series add`")
+    date_blocks = _blocks(sorted(set(dates)), lambda one, two: next_date(one, dataset.grain) == two)
+    symbol_blocks = _blocks(sorted(wanted, key=place.__getitem__), lambda one, two: place[one] + 1 == place[two])
+    runs = []
+    for symbol_block in symbol_blocks:
+        for date_block in date_blocks:
+            for days in _cut_dates(dataset, date_block):
+                candles = sum(_slots(dataset, day) for day in days)
+                side = max(1, min(MOST_CELLS // len(days), MOST_CANDLES // max(1, candles)))
+                runs += [RangeRun(dataset, tuple(days), tuple(part)) for part in _even(symbol_block, side)]
+    return runs
+
+
+def _cut_dates(dataset: Dataset, days: list[date]) -> list[list[date]]:
+    largest = max(_slots(dataset, day) for day in days)
+    return _even(days, max(1, min(MOST_CELLS, MOST_CANDLES // max(1, largest))))
+
+
+def _even(items: list[T], most: int) -> list[list[T]]:
+    """Cut into the fewest pieces of at most `most`, as even as can be."""
+    pieces = -(-len(items) // most)
+    bounds = [len(items) * number // pieces for number in range(pieces + 1)]
+    return [items[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def _blocks(items: list[T], neighbours: Callable[[T, T], bool]) -> list[list[T]]:
+    blocks: list[list[T]] = []
+    for item in items:
+        if blocks and neighbours(blocks[-1][-1], item):
+            blocks[-1].append(item)
+        else:
+            blocks.append([item])
+    return blocks
+
+
+def _slots(dataset: Dataset, day: date) -> int:
+    return dataset.interval.count(dataset.window(day))
