@@ -162,7 +162,7 @@ class FileBudget:
         until_ms = self._clock_ms() + round(timeout_s * 1000)
         turnstile = self._turnstiles.setdefault(os.getpid(), threading.Lock())
         if not turnstile.acquire(timeout=max(0.0, timeout_s)):
-            raise _no_turn(timeout_s)
+            raise no_turn(timeout_s)
         try:
             while (wait_ms := self._ask()) > 0:
                 left_ms = until_ms - self._clock_ms()
@@ -184,13 +184,20 @@ class FileBudget:
         state = self._store.state()
         now_ms = self._clock_ms()
         if state.cool_until_ms > now_ms:
-            until = iso(now_ms + wait_ms)
-            msg = f"no request is sent before {until}, because {state.reason}; try again then"
-            raise Banned(msg, retry_after_s=wait_ms / 1000)
-        raise _no_turn(timeout_s)
+            raise refused_by_cool_down(wait_ms / 1000, state.reason, now_ms=now_ms)
+        raise no_turn(timeout_s)
 
 
-def _no_turn(timeout_s: float) -> RateLimited:
+def refused_by_cool_down(wait_s: float, reason: str, *, now_ms: int | None = None) -> Banned:
+    """Return the error of a cool-down that lasts longer than the caller would wait."""
+    begin_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    until_ms = begin_ms + round(wait_s * 1000)
+    msg = f"no request is sent before {iso(until_ms)}, because {reason}; try again after that"
+    return Banned(msg, retry_after_s=wait_s)
+
+
+def no_turn(timeout_s: float) -> RateLimited:
+    """Return the error of a budget that gave no turn in time."""
     msg = (
         f"no turn to send a request came within {timeout_s:.0f} s; "
         "raise BYBIT_REQUESTS_PER_SECOND or run less at once"
