@@ -106,4 +106,5 @@ def _blocks(items: list[T], neighbours: Callable[[T, T], bool]) -> list[list[T]]
 
 
 def _slots(dataset: Dataset, day: date) -> int:
-    return dataset.interval.count(dataset.window(day))
+    window = dataset.window(day)
+    return dataset.interval.count(window.start_ms, window.end_ms)

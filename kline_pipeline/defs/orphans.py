@@ -1,0 +1,162 @@
+"""Runs whose process is gone: how a run shows that it lives, and how dead ones are closed; nothing is executed here.
+
+Dagster's default launcher leaves a run STARTED for ever when its process was killed. A run of ours holds a session
+lock in the database while it lives, and its tags say which process it began in. Tags are inherited by re-executions
+from the UI, so they count only where they name the run itself.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Final
+
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster._core.storage.dagster_run import RunRecord
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from kline_pipeline.config import Settings
+from kline_pipeline.database.engine import Database
+from kline_pipeline.database.locks import hold_run_lock as take
+from kline_pipeline.database.locks import release_run_lock
+
+LOCK_TAG: Final = "kline/lock"
+_LIVE: Final = [
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+_YOUNG_S: Final = 60.0
+_BETWEEN_LOOKS_S: Final = 15.0
+_KEEP_ALIVE_S: Final = 5.0
+_MESSAGE: Final = "The process of this run ended without a word (killed, or the machine went down); run it again, it goes on where it stopped."
+
+
+def process_tags(run_id: str) -> dict[str, str]:
+    """Return the tags of a run that begins in this process and will hold its lock."""
+    return {
+        LOCK_TAG: run_id,
+        "kline/host": socket.gethostname(),
+        "kline/pid": str(os.getpid()),
+        "kline/started": _started(os.getpid()),
+    }
+
+
+@contextmanager
+def hold_run_lock(database: Database, run_id: str, instance: DagsterInstance | None = None) -> Iterator[None]:
+    """Hold the lock of a run, on a connection of its own, as long as the block lasts.
+
+    A lost session is opened again and takes the lock again. Where another session holds the lock of the same run, as
+    the worker does around the resources of its run, this one waits in the background for it.
+
+    Args:
+        instance: given, the run is tagged as one that shows its life by its lock; runs begun elsewhere need it.
+    """
+    if instance is not None:
+        instance.add_run_tags(run_id, {LOCK_TAG: run_id})
+    done, first_try = Event(), Event()
+    keeper = Thread(target=_keep, args=(database, run_id, done, first_try), name=f"lock of {run_id}", daemon=True)
+    keeper.start()
+    first_try.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join()
+
+
+def close_orphans(settings: Settings, instance: DagsterInstance, database: Database) -> list[str]:
+    """Mark runs as failed whose process is gone, and return their ids; takes 15 s when one is only suspected.
+
+    Closed at once: the run began in a process of this host that is gone. Closed after two looks: the run is older than
+    60 s and its lock was free both times. Runs that never said they hold a lock are left to Dagster.
+
+    Raises:
+        DatabaseUnavailable: no database server answers.
+    """
+    del settings
+    records = [record for record in instance.get_run_records(RunsFilter(statuses=_LIVE)) if _ours(record)]
+    free = [record for record in records if _is_free(database, record.dagster_run.run_id)]
+    gone = [record for record in free if _process_is_gone(record.dagster_run.tags)]
+    suspected = [record for record in free if record not in gone and _age_s(record) > _YOUNG_S]
+    if suspected:
+        time.sleep(_BETWEEN_LOOKS_S)
+        gone += [record for record in suspected if _is_free(database, record.dagster_run.run_id)]
+    return [run_id for run_id in (record.dagster_run.run_id for record in gone) if _close(instance, run_id)]
+
+
+def _close(instance: DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return False
+    instance.report_run_failed(run, _MESSAGE)
+    return True
+
+
+def _ours(record: RunRecord) -> bool:
+    return record.dagster_run.tags.get(LOCK_TAG) == record.dagster_run.run_id
+
+
+def _age_s(record: RunRecord) -> float:
+    return time.time() - (record.start_time or record.create_timestamp.timestamp())
+
+
+def _is_free(database: Database, run_id: str) -> bool:
+    with database.translate_errors(), database.engine.connect() as connection:
+        free = take(connection, run_id)
+        if free:
+            release_run_lock(connection, run_id)
+        return free
+
+
+def _process_is_gone(tags: Mapping[str, str]) -> bool:
+    pid = tags.get("kline/pid", "")
+    if tags.get("kline/host") != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    began = tags.get("kline/started", "")
+    return bool(began) and _started(int(pid)) not in ("", began)
+
+
+def _started(pid: int) -> str:
+    """Return the start time of a process in ticks since boot; empty where there is no /proc."""
+    try:
+        # The name in brackets may hold blanks; the start time is field 22, the 20th after it.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _keep(database: Database, run_id: str, done: Event, first_try: Event) -> None:
+    """Take the lock and keep its session alive until `done`."""
+    while not done.is_set():
+        try:
+            with database.engine.connect() as connection:
+                connection.detach()  # closing it then really ends the session, and with it the lock
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                _keep_session(connection, run_id, done, first_try)
+        except DBAPIError:
+            first_try.set()
+            done.wait(_KEEP_ALIVE_S)
+
+
+def _keep_session(connection: Connection, run_id: str, done: Event, first_try: Event) -> None:
+    taken = False
+    while True:
+        if taken:
+            connection.exec_driver_sql("select 1")
+        else:
+            taken = take(connection, run_id)
+        first_try.set()
+        if done.wait(_KEEP_ALIVE_S if taken else 1.0):
+            return
