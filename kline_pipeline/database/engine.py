@@ -1,0 +1,126 @@
+"""One database for a process: the embedded server or KLINE_DATABASE_URL, a pool of connections, and errors in our words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Self
+
+from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+from kline_pipeline.config import Settings
+from kline_pipeline.database import migrate as migrations
+from kline_pipeline.database.embedded import EmbeddedServer
+from kline_pipeline.database.tables import DAGSTER_SCHEMA
+from kline_pipeline.errors import ConfigError, DatabaseUnavailable, StorageError
+
+_CONNECT_TIMEOUT_S: Final = 5
+_APPLICATION: Final = "kline_pipeline"
+
+
+class Database:
+    """The database of one KLINE_HOME; a context manager.
+
+    Attributes:
+        url: with the password; never to be printed, `where` is.
+        engine: psycopg 3, time zone UTC.
+        where: host and database for people, without the password.
+    """
+
+    def __init__(self, url: URL, server: EmbeddedServer | None) -> None:
+        self.url = url
+        self._server = server
+        self.where = server.describe() if server else url.render_as_string(hide_password=True)
+        self.engine: Engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_size=4,
+            max_overflow=12,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": _CONNECT_TIMEOUT_S,
+                "application_name": _APPLICATION,
+                "options": "-c timezone=UTC",
+            },
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def dagster_url(self) -> str:
+        """URL of the same database for Dagster's own tables: psycopg 2, schema `dagster`. Holds the password."""
+        url = self.url.set(drivername="postgresql+psycopg2").update_query_dict(
+            {"options": f"-csearch_path={DAGSTER_SCHEMA} -ctimezone=UTC", "application_name": "dagster"}
+        )
+        return url.render_as_string(hide_password=False)
+
+    def close(self) -> None:
+        """Close the connections, and stop the embedded server if no other process uses it."""
+        self.engine.dispose()
+        if self._server is not None:
+            self._server.release()
+
+    @contextmanager
+    def translate_errors(self) -> Iterator[None]:
+        """Turn errors of the driver inside the block into ours.
+
+        Raises:
+            DatabaseUnavailable: no server answers, or it went away.
+            StorageError: the server refused, for example for want of rights or space.
+        """
+        try:
+            yield
+        except (OperationalError, InterfaceError) as exc:
+            raise DatabaseUnavailable(
+                f"the database {self.where} does not answer: {_first_line(exc)}; check that it runs and KLINE_DATABASE_URL"
+            ) from exc
+        except SQLAlchemyError as exc:
+            raise StorageError(f"the database {self.where} refused: {_first_line(exc)}") from exc
+
+
+def connect(settings: Settings, *, migrate: bool = True) -> Database:
+    """Return the database of the settings, reached once; the embedded server is found or started.
+
+    Args:
+        settings: KLINE_DATABASE_URL, or the KLINE_HOME of the embedded server.
+        migrate: create or upgrade our tables.
+
+    Raises:
+        ConfigError: KLINE_DATABASE_URL is no URL.
+        DatabaseUnavailable: no server answers.
+        StorageError: the embedded server cannot be started, or a newer release has upgraded the tables.
+    """
+    server = None
+    if settings.database_url is None:
+        server = EmbeddedServer(settings.home)
+        url = server.acquire()
+    else:
+        url = _external(settings.database_url.get_secret_value())
+    database = Database(url, server)
+    try:
+        with database.translate_errors():
+            with database.engine.connect() as connection:
+                connection.execute(text("select 1"))
+            if migrate:
+                migrations.upgrade(database.engine)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _external(text_: str) -> URL:
+    try:
+        url = make_url(text_.replace("postgres://", "postgresql://", 1))
+    except (ArgumentError, ValueError) as exc:
+        msg = "KLINE_DATABASE_URL is no URL; write postgresql://user:password@host:5432/database"
+        raise ConfigError(msg) from exc
+    return url
+
+
+def _first_line(exc: SQLAlchemyError) -> str:
+    cause = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
+    lines = str(cause).strip().splitlines()
+    return lines[0].strip() if lines else type(cause).__name__

@@ -1,0 +1,65 @@
+"""Bringing the schema to the newest revision, once whoever many processes ask at the same time; revisions are in migrations/."""
+
+from functools import cache
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, text
+
+from kline_pipeline.database.locks import migration_lock
+from kline_pipeline.database.tables import DAGSTER_SCHEMA, SCHEMA, VERSION_TABLE
+from kline_pipeline.errors import StorageError
+
+_LOCK_TIMEOUT_S = 60
+
+
+def upgrade(engine: Engine) -> None:
+    """Create or upgrade our tables, and the schema that Dagster's go into; nothing happens where all is there.
+
+    Raises:
+        StorageError: the database was upgraded by a newer release of this project.
+    """
+    with engine.begin() as connection:
+        if current(connection) == head():
+            return
+    with engine.begin() as connection:
+        connection.execute(text(f"set local lock_timeout = '{_LOCK_TIMEOUT_S}s'"))
+        migration_lock(connection)
+        for schema in (SCHEMA, DAGSTER_SCHEMA):
+            connection.execute(text(f"create schema if not exists {schema}"))
+        config = _config()
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as exc:
+            raise StorageError(
+                f"the database is at revision {current(connection)}, which this release does not know "
+                f"(its newest is {head()}); install the release that upgraded it"
+            ) from exc
+
+
+def current(connection: Connection) -> str | None:
+    """Return the revision of the database, None where our tables are not."""
+    known = connection.execute(text("select to_regclass(:table)"), {"table": f"{SCHEMA}.{VERSION_TABLE}"}).scalar()
+    if known is None:
+        return None
+    return connection.execute(text(f"select version_num from {SCHEMA}.{VERSION_TABLE}")).scalar()  # noqa: S608
+
+
+@cache
+def head() -> str:
+    """Return the newest revision of this release."""
+    newest = ScriptDirectory.from_config(_config()).get_current_head()
+    if newest is None:
+        msg = "the package has no migrations; install it again"
+        raise StorageError(msg)
+    return newest
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "kline_pipeline.database:migrations")
+    config.set_main_option("path_separator", "os")
+    return config

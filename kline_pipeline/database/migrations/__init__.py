@@ -1,0 +1,1 @@
+"""The migrations of schema `kline`, run by database/migrate.py through alembic; package data of the wheel."""

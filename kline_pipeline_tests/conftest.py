@@ -1,0 +1,74 @@
+"""What every tier shares: a real PostgreSQL for the session, one fresh database and KLINE_HOME per test, and a clean environment.
+
+The whole suite runs in a zone that is not UTC and has no whole hours: local time taken for UTC turns it red.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from kline_pipeline.config import BybitSettings, KlineSettings, Settings
+from kline_pipeline.database.embedded import EmbeddedServer
+from kline_pipeline.database.engine import Database, connect
+
+_NUMBERS = count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _strange_time_zone() -> Iterator[None]:
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "Asia/Kathmandu"
+    time.tzset()
+    yield
+    if before is None:
+        del os.environ["TZ"]
+    else:
+        os.environ["TZ"] = before
+    time.tzset()
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of ours, no `.env`, and a user's cache folder of the test's own."""
+    for name in list(os.environ):
+        if name.startswith(("KLINE_", "BYBIT_", "DAGSTER_")) and name != "KLINE_REALDATA":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A PostgreSQL of the session, with the migrated database that others are copied from."""
+    home = tmp_path_factory.mktemp("server")
+    database = connect(Settings(BybitSettings(), KlineSettings(home=home)))
+    database.engine.dispose()
+    admin = Database(database.url.set(database="postgres"), None)
+    yield admin
+    admin.close()
+    database.close()
+    EmbeddedServer(home).destroy()
+
+
+@pytest.fixture
+def settings(server: Database, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a KLINE_HOME of the test's own, with a migrated and empty database of its own."""
+    name = f"test_{os.getpid()}_{next(_NUMBERS)}"
+    url = server.url.set(database=name).render_as_string(hide_password=False)
+    admin = server.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"create database {name} template kline"))
+    yield Settings(BybitSettings(), KlineSettings(home=tmp_path / "home", database_url=url))
+    with admin.connect() as connection:
+        connection.execute(text(f"drop database {name} with (force)"))
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """The database of `settings`, connected."""
+    with connect(settings, migrate=False) as connected:
+        yield connected
