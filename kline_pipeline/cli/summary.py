@@ -1,0 +1,138 @@
+"""What a command has brought about, read from the ledger: a row per series, a table for people, an object for programs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from kline_pipeline.cli.ranges import Selection
+from kline_pipeline.evidence import coverage
+from kline_pipeline.market.window import iso
+from kline_pipeline.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from kline_pipeline.database.engine import Database
+
+_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One partition as the ledger knows it.
+
+    Attributes:
+        series: its key.
+        date: of the partition.
+        expected, present, missing: candles.
+        state: landed, quarantined, not_listed, pending, or unknown where it was never derived.
+        reasons: what is wrong with it.
+        missing_open_times: the first 20, ISO, ascending.
+    """
+
+    series: str
+    date: date
+    expected: int
+    present: int
+    missing: int
+    state: str
+    reasons: tuple[str, ...] = ()
+    missing_open_times: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """Landed, or there is nothing that could land."""
+        return self.state in {"landed", "not_listed"}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        return {**asdict(self), "date": self.date.isoformat()}
+
+
+def lines_of(database: "Database", pipeline: Pipeline | None, selections: Sequence[Selection]) -> list[Line]:
+    """Return one line per partition of the selections; missing open times only where a pipeline reads the verdicts."""
+    found = []
+    for selection in selections:
+        dataset = selection.dataset
+        with database.translate_errors(), database.engine.begin() as connection:
+            rows = {
+                (row.symbol, row.date): row
+                for row in coverage.rows(connection, dataset.category, dataset.interval.code)
+            }
+        for cell in selection.cells:
+            row = rows.get((cell.symbol, cell.date))
+            key = str(dataset.series(cell.symbol))
+            if row is None:
+                found.append(Line(key, cell.date, 0, 0, 0, "unknown"))
+                continue
+            times: tuple[str, ...] = ()
+            if pipeline is not None and row.missing and row.generation is not None:
+                offenders = pipeline.verdict(dataset, cell).results["no_gaps"].offenders
+                times = tuple(iso(one.open_time_ms) for one in offenders[:_NAMED] if one.open_time_ms is not None)
+            reasons = tuple(row.reasons) or ((row.fetch_error,) if row.fetch_error else ())
+            found.append(
+                Line(key, cell.date, row.expected, row.present, row.missing, row.state, reasons, times)
+            )
+    return found
+
+
+def totals(lines: Sequence[Line]) -> dict[str, int]:
+    """Return the sums over partitions."""
+    return {
+        "partitions": len(lines),
+        "landed": sum(line.state == "landed" for line in lines),
+        "expected": sum(line.expected for line in lines),
+        "present": sum(line.present for line in lines),
+        "missing": sum(line.missing for line in lines),
+    }
+
+
+def by_series(lines: Sequence[Line]) -> "Table":
+    """Return the closing table of a command: one row per series, its dates, sums and states."""
+    table = _table("series", "dates", *_NUMBERS, "state")
+    for key in dict.fromkeys(line.series for line in lines):
+        own = [line for line in lines if line.series == key]
+        counts = totals(own)
+        states = {state: sum(line.state == state for line in own) for state in sorted({line.state for line in own})}
+        told = ", ".join(state if len(states) == 1 else f"{count} {state}" for state, count in states.items())
+        dates = f"{own[0].date} .. {own[-1].date} ({len(own)})" if len(own) > 1 else f"{own[0].date}"
+        good = all(line.good for line in own)
+        table.add_row(key, dates, *(f"{counts[name]:,}" for name in _NUMBERS), told, style=None if good else "red")
+    return table
+
+
+def by_partition(lines: Sequence[Line]) -> "Table":
+    """Return one row per partition."""
+    table = _table("series", "date", *_NUMBERS, "state")
+    for line in lines:
+        numbers = (f"{line.expected:,}", f"{line.present:,}", f"{line.missing:,}")
+        table.add_row(line.series, str(line.date), *numbers, line.state, style=None if line.good else "red")
+    return table
+
+
+def told_failures(lines: Sequence[Line]) -> list[str]:
+    """Return one sentence per partition that has not landed, with the open times that are missing."""
+    found = []
+    for line in lines:
+        if line.good:
+            continue
+        why = "; ".join(line.reasons) or f"it is {line.state}"
+        named = ", ".join(line.missing_open_times)
+        more = line.missing - len(line.missing_open_times)
+        ending = f" and {more} more" if named and more > 0 else ""
+        found.append(f"{line.series} {line.date}: {why}" + (f" (missing: {named}{ending})" if named else ""))
+    return found
+
+
+_NUMBERS = ("expected", "present", "missing")
+
+
+def _table(*columns: str) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in _NUMBERS else "left")
+    return table
