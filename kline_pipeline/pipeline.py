@@ -22,7 +22,7 @@ from kline_pipeline.stages.land import Landing, land_cell, stored_result
 from kline_pipeline.stages.stores import Stores
 
 T = TypeVar("T")
-Report = Callable[[Cell, object], None]
+Report = Callable[[Cell, T], None]
 
 
 class Pipeline:
@@ -98,7 +98,7 @@ class Pipeline:
         return self._fill(dataset, self.now_ms()).run(cells)
 
     def derive(
-        self, dataset: Dataset, cells: Sequence[Cell], *, now_ms: int, report: Report | None = None
+        self, dataset: Dataset, cells: Sequence[Cell], *, now_ms: int, report: Report[Verdict] | None = None
     ) -> dict[Cell, Verdict]:
         """Derive the candles of some partitions from their raw batches, judge them, and keep both for the sinks.
 
@@ -114,13 +114,13 @@ class Pipeline:
         return _each(cells, lambda cell: derive_cell(self._stores, dataset, cell, now_ms=now_ms), report)
 
     def land_postgres(
-        self, dataset: Dataset, cells: Sequence[Cell], *, report: Report | None = None
+        self, dataset: Dataset, cells: Sequence[Cell], *, report: Report[Landing] | None = None
     ) -> dict[Cell, Landing]:
         """Land what may land in the table; a quarantined partition fails its check, see `sinks.candles_postgres`."""
         return _each(cells, lambda cell: land_cell(self._stores, "postgres", dataset, cell), report)
 
     def land_parquet(
-        self, dataset: Dataset, cells: Sequence[Cell], *, report: Report | None = None
+        self, dataset: Dataset, cells: Sequence[Cell], *, report: Report[Landing] | None = None
     ) -> dict[Cell, Landing]:
         """Land what may land in the snapshots; a quarantined partition fails its check, see `sinks.candles_parquet`."""
         return _each(cells, lambda cell: land_cell(self._stores, "parquet", dataset, cell), report)
@@ -133,19 +133,25 @@ class Pipeline:
         """
         return read_cell(self._stores, dataset, cell)[0]
 
-    def judge_stored(self, dataset: Dataset, check: str) -> CheckResult:
-        """Return one result of a check over every partition of a dataset that was derived; none passes."""
+    def derived(self, dataset: Dataset) -> list[Cell]:
+        """Return the partitions of a dataset that were derived, by the ledger; empty before the first."""
         with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
             rows = coverage.rows(connection, dataset.category, dataset.interval.code)
-        cells = [Cell(row.date, row.symbol) for row in rows if row.generation is not None]
-        results = ((f"{cell.symbol} {cell.date}", stored_result(self._stores, dataset, cell, check)) for cell in cells)
+        return [Cell(row.date, row.symbol) for row in rows if row.generation is not None]
+
+    def judge_stored(self, dataset: Dataset, check: str) -> CheckResult:
+        """Return one result of a check over every partition of a dataset that was derived; none passes."""
+        results = (
+            (f"{cell.symbol} {cell.date}", stored_result(self._stores, dataset, cell, check))
+            for cell in self.derived(dataset)
+        )
         return merged(check, results)
 
     def _fill(self, dataset: Dataset, now_ms: int) -> Fill:
         return Fill(self._stores, self._client, dataset, self._concurrency, now_ms)
 
 
-def _each(cells: Sequence[Cell], step: Callable[[Cell], T], report: Report | None) -> dict[Cell, T]:
+def _each(cells: Sequence[Cell], step: Callable[[Cell], T], report: Report[T] | None) -> dict[Cell, T]:
     done: dict[Cell, T] = {}
     for cell in cells:
         done[cell] = step(cell)

@@ -1,0 +1,59 @@
+"""The pipeline as a Dagster resource, opened for a run and closed after it; how it is opened is told in opening.py."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, Optional
+
+import dagster as dg
+from pydantic import Field, create_model
+from pydantic.fields import FieldInfo
+
+from kline_pipeline.config import BybitSettings, Settings
+from kline_pipeline.opening import opened
+from kline_pipeline.pipeline import Pipeline
+
+
+def _override(field: FieldInfo) -> tuple[Any, Any]:
+    checked = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    # Optional, not `| None`: Dagster's config schema understands the first in every Python that we support.
+    return Optional[checked], Field(default=None, description=field.description)
+
+
+_FIELDS: Final[dict[str, Any]] = {name: _override(field) for name, field in BybitSettings.model_fields.items()}
+
+
+class BybitResource(create_model("BybitFields", __base__=dg.ConfigurableResource, **_FIELDS)):  # type: ignore[misc]
+    """How to talk to the exchange in one run; what is not given here is as the BYBIT_ variables say.
+
+    The fields are those of BybitSettings, with their bounds; none is a secret.
+    """
+
+    def over(self, settings: BybitSettings) -> BybitSettings:
+        """Return the settings with what is given here in place of theirs."""
+        given = {name: value for name in _FIELDS if (value := getattr(self, name)) is not None}
+        return settings.model_copy(update=given)
+
+
+class PipelineResource(dg.ConfigurableResource[Pipeline]):
+    """The pipeline of the KLINE_HOME of this process, with database and client open for the length of a run."""
+
+    bybit: dg.ResourceDependency[BybitResource]
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Pipeline]:
+        """Open the pipeline for a run and close it after it.
+
+        Raises:
+            ConfigError: a variable has a value that cannot work.
+            DatabaseUnavailable: no server answers.
+        """
+        settings = Settings.load()
+        settings.bybit = self.bybit.over(settings.bybit)
+        with opened(settings) as one:
+            yield one.pipeline
+
+
+def resources() -> dict[str, Any]:
+    """Return the resources of the definitions: `pipeline`, and `bybit`, whose fields a run may set in the launchpad."""
+    bybit = BybitResource.configure_at_launch()
+    return {"bybit": bybit, "pipeline": PipelineResource(bybit=bybit)}
