@@ -49,7 +49,7 @@ def land(database: Database, folder: Folder, partition: ToLand) -> Held:
     name = path(partition.series, partition.date)
     before = _before(folder, name)
     differs = before is None or before.sha256 != partition.sha256
-    content = _encode(partition.series, partition.candles) if differs else b""
+    content = encode(partition.series, partition.candles) if differs else b""
     with database.translate_errors(), database.engine.begin() as connection:
         series_lock(connection, partition.series)
         key = series_id(connection, partition.series)
@@ -92,7 +92,8 @@ def _stepped_back(folder: Folder, name: str, before: Held | None) -> Held:
     return replace(before or _decode(folder, name), stepped_back=True)
 
 
-def _encode(series: Series, candles: pa.Table) -> bytes:
+def encode(series: Series, candles: pa.Table) -> bytes:
+    """Return the bytes of a file with these candles (CANDLE_SCHEMA) in SNAPSHOT_SCHEMA; the same for the same candles."""
     names = (series.category, series.symbol, series.interval.code)
     keys = [
         pa.DictionaryArray.from_arrays(pa.array([0] * len(candles), pa.int32()), pa.array([name])) for name in names
