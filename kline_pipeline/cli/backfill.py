@@ -1,0 +1,123 @@
+"""`kline-pipeline backfill`: a range of series through Dagster, in runs of this command's own."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kline_pipeline.cli.summary import Line
+    from kline_pipeline.defs.runs import RunOutcome
+
+
+def backfill(
+    ctx: typer.Context,
+    keys: Annotated[
+        list[str], typer.Argument(metavar="KEY...", help="category:symbol:interval, e.g. linear:BTCUSDT:1")
+    ],
+    *,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="Default: the first candle. UTC.")
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--to", metavar="DATE", help="A date is the last day, a date-time exclusive. Default: now."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost and fetch no candle.")] = False,
+) -> None:
+    """Fetch what is missing of a range, check it, and land it in the table and the snapshots.
+
+    Exit code 0 only if every partition landed and every error check passed.
+
+    Example: kline-pipeline backfill linear:BTCUSDT:1 --from 2024-01-01 --to 2024-01-31
+    """
+    import json
+
+    from kline_pipeline.cli.estimate import estimate
+    from kline_pipeline.cli.ranged_runs import execute, prepare
+    from kline_pipeline.cli.ranges import parse_keys
+    from kline_pipeline.cli.session import started
+    from kline_pipeline.cli.summary import lines_of
+    from kline_pipeline.cli.times import check_order
+    from kline_pipeline.opening import opened
+
+    series = parse_keys(keys)
+    check_order(start, end)
+    with started(ctx) as settings, opened(settings) as work:
+        plan = prepare(settings, work, series, start, end, write=not dry_run)
+        if dry_run:
+            rate = settings.bybit.requests_per_second
+            cost = estimate(work.pipeline, plan.selections, now_ms=plan.now_ms, requests_per_second=rate)
+            typer.echo(json.dumps(cost.as_json()) if as_json else cost.sentence())
+            return
+        outcomes = execute(plan, work)
+        lines = lines_of(work.database, work.pipeline, plan.selections)
+    if as_json:
+        typer.echo(json.dumps(report(outcomes, lines)))
+    raise typer.Exit(close(outcomes, lines, table=not as_json))
+
+
+def close(outcomes: "Sequence[RunOutcome]", lines: "Sequence[Line]", *, table: bool) -> int:
+    """Show the closing table, name what failed on standard error, and return the exit code."""
+    from rich.console import Console
+
+    from kline_pipeline.cli.session import say
+    from kline_pipeline.cli.summary import by_series, told_failures
+
+    if table:
+        Console().print(by_series(lines))
+    told = told_failures(lines)
+    # A red check on a partition that stands as landed, or a step that failed as a whole, is in no line.
+    told += [sentence for sentence in _others(outcomes) if not told]
+    for sentence in told:
+        say(sentence)
+    good = all(outcome.success for outcome in outcomes) and all(line.good for line in lines)
+    return 0 if good else 1
+
+
+def report(outcomes: "Sequence[RunOutcome]", lines: "Sequence[Line]") -> dict[str, object]:
+    """Return what --json prints."""
+    from kline_pipeline.cli.summary import totals
+
+    return {
+        "runs": [
+            {
+                "run_id": outcome.run_id,
+                "dataset": outcome.run.dataset.name,
+                "status": outcome.status,
+                "partitions": len(outcome.run.cells),
+                "error": outcome.error,
+            }
+            for outcome in outcomes
+        ],
+        "partitions": [line.as_json() for line in lines],
+        "totals": totals(lines),
+        "failed": [line.as_json() for line in lines if not line.good]
+        + [
+            {
+                "series": None if cell.cell is None else str(outcome.run.dataset.series(cell.cell.symbol)),
+                "date": None if cell.cell is None else cell.cell.date.isoformat(),
+                "asset": cell.asset,
+                "check": cell.check,
+                "reasons": [cell.reason],
+            }
+            for outcome in outcomes
+            for cell in outcome.failed
+        ],
+    }
+
+
+def _others(outcomes: "Sequence[RunOutcome]") -> list[str]:
+    found = []
+    for outcome in outcomes:
+        if outcome.success:
+            continue
+        found.append(f"run {outcome.run_id[:8]} of {outcome.run.dataset.name} {outcome.status}: {outcome.error}")
+        found += [
+            f"{outcome.run.dataset.series(cell.cell.symbol)} {cell.cell.date}: {cell.check or cell.asset}: {cell.reason}"
+            for cell in outcome.failed
+            if cell.cell is not None
+        ]
+    return found

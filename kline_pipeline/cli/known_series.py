@@ -1,0 +1,73 @@
+"""Series that a command was given: what the exchange knows of them is learned first, and only then anything is written."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kline_pipeline import datasets
+from kline_pipeline.bybit.lives import Lives, probe_lives
+from kline_pipeline.config import Settings
+from kline_pipeline.errors import UnknownSeries
+from kline_pipeline.evidence import listings
+from kline_pipeline.evidence.listings import Listing
+from kline_pipeline.market.series import Series
+
+if TYPE_CHECKING:
+    from kline_pipeline.opening import Opened
+
+Names = tuple[str, str]
+
+
+def learn(settings: Settings, opened: "Opened", series: Sequence[Series]) -> dict[Names, Listing]:
+    """Return the lives of every (category, symbol), asked of the exchange where the database does not know them.
+
+    The venue is claimed and the answers are written only when the exchange knew all of them.
+
+    Raises:
+        BadSymbol: the exchange does not know one; nothing was written.
+        UnknownSeries: one has no candle yet; nothing was written.
+        VenueMismatch: the stores belong to another exchange; nothing was written.
+    """
+    grace_ms = round(settings.bybit.close_grace_s * 1000)
+    known: dict[Names, Listing] = {}
+    found: list[Lives] = []
+    for names in dict.fromkeys((one.category, one.symbol) for one in series):
+        with opened.database.translate_errors(), opened.database.engine.begin() as connection:
+            listing = listings.read(connection, *names)
+        if listing is not None:
+            known[names] = listing
+            continue
+        lives = probe_lives(opened.client, *names, grace_ms=grace_ms)
+        if not lives.lives:
+            raise UnknownSeries(f"{':'.join(names)} has no candle on {opened.client.host} yet; try again later")
+        found.append(lives)
+    opened.pipeline.claim()
+    with opened.database.translate_errors(), opened.database.engine.begin() as connection:
+        for lives in found:
+            known[lives.category, lives.symbol] = listings.write(connection, lives)
+    return known
+
+
+def declare(settings: Settings, series: Sequence[Series]) -> tuple[Settings, list[Series]]:
+    """Write what datasets.toml lacks of the series into it; return the settings that name the file, and what was new.
+
+    Raises:
+        DatasetsError: the file cannot be read or written.
+    """
+    added = [one for one in series if not _declared(settings, one)]
+    for one in added:
+        datasets.add_symbol(settings, one)
+    return reloaded(settings), added
+
+
+def reloaded(settings: Settings) -> Settings:
+    """Return the settings after datasets.toml was written, which may have made KLINE_HOME/datasets.toml."""
+    anew = Settings.load(simulated=settings.simulated).with_base_url(settings.bybit.base_url)
+    anew.export()
+    return anew
+
+
+def _declared(settings: Settings, series: Series) -> bool:
+    return any(
+        (dataset.category, dataset.interval) == (series.category, series.interval) and series.symbol in dataset.symbols
+        for dataset in datasets.load(settings.datasets_file)
+    )

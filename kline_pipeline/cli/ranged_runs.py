@@ -1,0 +1,132 @@
+"""From keys and a range to executed Dagster runs, for backfill and demo: everything is checked before the first run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kline_pipeline import datasets
+from kline_pipeline.cli.known_series import declare, learn
+from kline_pipeline.cli.progress import progress_of
+from kline_pipeline.cli.ranges import Selection, grouped, select
+from kline_pipeline.cli.session import say
+from kline_pipeline.cli.times import check_order, end_of, start_of
+from kline_pipeline.config import Settings
+from kline_pipeline.datasets import Dataset
+from kline_pipeline.defs.instance import open_instance
+from kline_pipeline.defs.orphans import close_orphans
+from kline_pipeline.defs.ranges import plan_runs
+from kline_pipeline.defs.runs import RunOutcome, execute_runs
+from kline_pipeline.defs.symbols import add_symbol, known_symbols, sync_symbols
+from kline_pipeline.market.series import Series
+
+if TYPE_CHECKING:
+    from kline_pipeline.opening import Opened
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be run, all checked.
+
+    Attributes:
+        settings: with the datasets.toml that declares every series.
+        selections: one per dataset.
+        now_ms: the exchange's time when it was planned.
+        added: series that were not known before.
+    """
+
+    settings: Settings
+    selections: tuple[Selection, ...]
+    now_ms: int
+    added: tuple[Series, ...] = field(default=())
+
+
+def prepare(
+    settings: Settings, work: "Opened", series: Sequence[Series], start: str | None, end: str | None, *, write: bool
+) -> Plan:
+    """Return the plan of a backfill; unless `write`, datasets.toml stays as it is and series must be declared.
+
+    Raises:
+        UsageError: the range or a key is wrong, or datasets.toml cannot be used; nothing was written.
+        ExchangeError: the exchange does not know a symbol or does not answer; nothing was written.
+        StorageError: the database or a folder fails, or belongs to another exchange.
+    """
+    check_order(start, end)
+    declared = datasets.load(settings.datasets_file)
+    now_ms = work.pipeline.now_ms()
+    # Before anything is written: a wrong range must leave no trace.
+    for check, text in ((start_of, start), (end_of, end)):
+        if text is not None:
+            check(text, now_ms)
+    known = learn(settings, work, series)
+    for dataset in _touched(declared, series):
+        work.pipeline.keep(dataset)
+    first_ms = {one: known[one.category, one.symbol].first_ms for one in series}
+    _select_all(_with(declared, series), series, first_ms, start, end, now_ms)
+    added: list[Series] = []
+    if write:
+        settings, added = declare(settings, series)
+        declared = datasets.load(settings.datasets_file)
+    selections = _select_all(_with(declared, series), series, first_ms, start, end, now_ms)
+    for one in added:
+        say(f"{one} was not known yet and is added to {settings.datasets_file}")
+    for _, sentence in selections:
+        if sentence:
+            say(sentence)
+    return Plan(settings, tuple(selection for selection, _ in selections), now_ms, tuple(added))
+
+
+def execute(plan: Plan, work: "Opened") -> list[RunOutcome]:
+    """Run the selections through Dagster with a progress bar, and return what became of each run.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the runs are canceled.
+    """
+    with open_instance(plan.settings) as instance:
+        for run_id in close_orphans(plan.settings, instance, work.database):
+            say(f"run {run_id[:8]} was left behind by a process that is gone; it is closed")
+        runs = []
+        for selection in plan.selections:
+            dataset = selection.dataset
+            sync_symbols(instance, dataset)
+            for symbol in selection.symbols:
+                add_symbol(instance, dataset, symbol)
+            known = known_symbols(instance, dataset)
+            runs += plan_runs(dataset, selection.dates, selection.symbols, known=known)
+        with progress_of(runs) as on_progress:
+            return execute_runs(plan.settings, runs, on_progress=on_progress)
+
+
+def _touched(declared: Sequence[Dataset], series: Sequence[Series]) -> list[Dataset]:
+    wanted = {(one.category, one.interval) for one in series}
+    return [dataset for dataset in declared if (dataset.category, dataset.interval) in wanted]
+
+
+def _with(declared: Sequence[Dataset], series: Sequence[Series]) -> list[Dataset]:
+    """Return the datasets as they will be, once the series are declared."""
+    missing = dict.fromkeys(
+        (one.category, one.interval)
+        for one in series
+        if not any((one.category, one.interval) == (dataset.category, dataset.interval) for dataset in declared)
+    )
+    return [*declared, *(datasets.undeclared(category, interval) for category, interval in missing)]
+
+
+def _select_all(
+    declared: Sequence[Dataset],
+    series: Sequence[Series],
+    first_ms: dict[Series, int],
+    start: str | None,
+    end: str | None,
+    now_ms: int,
+) -> list[tuple[Selection, str]]:
+    return [
+        select(
+            dataset,
+            symbols,
+            {symbol: first_ms[dataset.series(symbol)] for symbol in symbols},
+            start=start,
+            end=end,
+            now_ms=now_ms,
+        )
+        for dataset, symbols in grouped(series, declared)
+    ]
