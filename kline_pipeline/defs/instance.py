@@ -5,6 +5,7 @@ dagster.yaml names `PooledPostgresStorage`, so that the UI, the daemon, the code
 """
 
 import os
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
@@ -29,11 +30,12 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     """Dagster's storage in schema `dagster` of the database of the settings.
 
     Dagster opens a connection per event, 877 of them in a run over a year of months; a pool takes that from 8.8 s to
-    2.2 s (dagster.md 8). The database object is kept, for an embedded server stops when its last user lets go.
+    2.2 s (dagster.md 8). The database is let go with the last reference to the storage, or at the end
+    of the process: an embedded server stops when its last user lets go.
     """
 
     def __init__(self, database: Database, inst_data: ConfigurableClassData | None = None) -> None:
-        self._database = database
+        weakref.finalize(self, database.close)
         super().__init__(database.dagster_url, inst_data=inst_data)
         for part in (self._event_log_storage, self._run_storage, self._schedule_storage):
             part.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _RECYCLE_S, _OVERFLOW)
@@ -53,12 +55,9 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         """
         del config_value
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _EVENT_BATCH)
-        return cls(connect(Settings.load()), inst_data)
-
-    def dispose(self) -> None:
-        """Close the connections and let go of the database."""
-        super().dispose()
-        self._database.close()
+        database = connect(Settings.load())
+        database.engine.dispose()  # Dagster connects by its own engines; the hold on the server stays
+        return cls(database, inst_data)
 
 
 def write_dagster_home(settings: Settings) -> Path:

@@ -34,7 +34,10 @@ _LIVE: Final = [
 _YOUNG_S: Final = 60.0
 _BETWEEN_LOOKS_S: Final = 15.0
 _KEEP_ALIVE_S: Final = 5.0
-_MESSAGE: Final = "The process of this run ended without a word (killed, or the machine went down); run it again, it goes on where it stopped."
+_MESSAGE: Final = (
+    "The process of this run ended without a word (killed, or the machine went down); "
+    "run it again, it goes on where it stopped."
+)
 
 
 def process_tags(run_id: str) -> dict[str, str]:
@@ -58,7 +61,7 @@ def hold_run_lock(database: Database, run_id: str, instance: DagsterInstance | N
         instance: given, the run is tagged as one that shows its life by its lock; runs begun elsewhere need it.
     """
     if instance is not None:
-        instance.add_run_tags(run_id, {LOCK_TAG: run_id})
+        _tag_as_locked(instance, run_id)
     done, first_try = Event(), Event()
     keeper = Thread(target=_keep, args=(database, run_id, done, first_try), name=f"lock of {run_id}", daemon=True)
     keeper.start()
@@ -88,6 +91,13 @@ def close_orphans(settings: Settings, instance: DagsterInstance, database: Datab
         time.sleep(_BETWEEN_LOOKS_S)
         gone += [record for record in suspected if _is_free(database, record.dagster_run.run_id)]
     return [run_id for run_id in (record.dagster_run.run_id for record in gone) if _close(instance, run_id)]
+
+
+def _tag_as_locked(instance: DagsterInstance, run_id: str) -> None:
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.tags.get(LOCK_TAG) != run_id:
+        # Inherited from the run that it repeats: that process is not this one.
+        instance.add_run_tags(run_id, {LOCK_TAG: run_id, "kline/pid": "unknown"})
 
 
 def _close(instance: DagsterInstance, run_id: str) -> bool:

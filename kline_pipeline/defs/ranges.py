@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from typing import Final, TypeVar
 
 from kline_pipeline.datasets import Cell, Dataset, next_date
@@ -92,7 +93,7 @@ def _even(items: list[T], most: int) -> list[list[T]]:
     """Cut into the fewest pieces of at most `most`, as even as can be."""
     pieces = -(-len(items) // most)
     bounds = [len(items) * number // pieces for number in range(pieces + 1)]
-    return [items[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [items[start:end] for start, end in pairwise(bounds)]
 
 
 def _blocks(items: list[T], neighbours: Callable[[T, T], bool]) -> list[list[T]]:

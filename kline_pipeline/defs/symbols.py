@@ -1,4 +1,4 @@
-"""The symbols of a dataset as Dagster's dynamic partitions; datasets.toml, where they are declared, is read elsewhere."""
+"""The symbols of a dataset as Dagster's dynamic partitions; datasets.toml is read elsewhere."""
 
 from dagster import DagsterInstance
 

@@ -1,0 +1,122 @@
+"""What came of a run, read from the events that Dagster stored for it; the events are written elsewhere."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from dagster import AssetCheckSeverity, AssetKey, DagsterEventType, DagsterInstance, DagsterRunStatus
+from dagster._core.events import DagsterEvent
+from dagster_shared.error import SerializableErrorInfo
+
+from kline_pipeline.datasets import Cell
+from kline_pipeline.defs.ranges import RangeRun
+
+Status = Literal["success", "failed", "canceled"]
+_READ = {
+    DagsterEventType.ASSET_CHECK_EVALUATION,
+    DagsterEventType.ASSET_FAILED_TO_MATERIALIZE,
+    DagsterEventType.STEP_FAILURE,
+    DagsterEventType.RUN_FAILURE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCell:
+    """A partition that did not get through, at one asset or check.
+
+    Attributes:
+        cell: the partition; None where the event names none.
+        asset: last part of the asset's key: raw_batches, candles, candles_postgres, candles_parquet.
+        check: name of the check that failed; empty where the asset itself was not materialized.
+        reason: what the check or the asset said; may be empty.
+    """
+
+    cell: Cell | None
+    asset: str
+    check: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ended.
+
+    Attributes:
+        run_id: Dagster's; empty when the run could not even be created.
+        failed: in the order of the events; checks of severity WARN are not among them.
+        error: one sentence when the run as a whole failed or was canceled, else empty.
+    """
+
+    run: RangeRun
+    run_id: str
+    status: Status
+    failed: tuple[FailedCell, ...] = ()
+    error: str = ""
+
+    @property
+    def success(self) -> bool:
+        """The run succeeded, every partition landed and every check of severity ERROR passed."""
+        return self.status == "success" and not self.failed
+
+
+def read_outcome(instance: DagsterInstance, run: RangeRun, run_id: str) -> RunOutcome:
+    """Return the outcome of a finished run."""
+    events = [entry.dagster_event for entry in instance.all_logs(run_id, of_type=_READ) if entry.dagster_event]
+    found = instance.get_run_by_id(run_id)
+    if found is not None and found.status == DagsterRunStatus.SUCCESS:
+        return RunOutcome(run, run_id, "success", _failed_cells(events))
+    status: Status = "canceled" if found is not None and found.status == DagsterRunStatus.CANCELED else "failed"
+    return RunOutcome(run, run_id, status, _failed_cells(events), _error(events) or f"the run was {status}")
+
+
+def parse_partition(key: str | None) -> Cell | None:
+    """Return the partition that Dagster names 2024-01-01|BTCUSDT; None for None or another form."""
+    day, bar, symbol = (key or "").partition("|")
+    try:
+        return Cell(date.fromisoformat(day), symbol) if bar else None
+    except ValueError:
+        return None
+
+
+def _failed_cells(events: list[DagsterEvent]) -> tuple[FailedCell, ...]:
+    return tuple(dict.fromkeys(cell for event in events for cell in _failed_cell(event)))
+
+
+def _failed_cell(event: DagsterEvent) -> Iterator[FailedCell]:
+    if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
+        found = event.asset_check_evaluation_data
+        if not found.passed and found.severity == AssetCheckSeverity.ERROR:
+            cell = parse_partition(found.partition)
+            yield FailedCell(cell, _name(found.asset_key), found.check_name, found.description or "")
+    elif event.event_type == DagsterEventType.ASSET_FAILED_TO_MATERIALIZE:
+        failure = event.asset_failed_to_materialize_data
+        if failure.asset_key is not None:
+            reason = _sentence(failure.error)
+            yield FailedCell(parse_partition(failure.partition), _name(failure.asset_key), "", reason)
+
+
+def _error(events: list[DagsterEvent]) -> str:
+    for event in events:
+        if event.event_type == DagsterEventType.STEP_FAILURE:
+            failure = event.step_failure_data
+            description = failure.user_failure_data.description if failure.user_failure_data else None
+            sentence = description or _sentence(failure.error)
+            if sentence:
+                return f"{event.step_key}: {sentence}"
+    failures = [event.message or "" for event in events if event.event_type == DagsterEventType.RUN_FAILURE]
+    return failures[-1] if failures else ""
+
+
+def _sentence(error: SerializableErrorInfo | None) -> str:
+    """Return the first line of the innermost cause, without the name of its class."""
+    if error is None:
+        return ""
+    while error.cause is not None:
+        error = error.cause
+    line = (error.message.strip().splitlines() or [""])[0]
+    return line.removeprefix(f"{error.cls_name}: ") if error.cls_name else line.partition(": ")[2] or line
+
+
+def _name(key: AssetKey) -> str:
+    return key.path[-1]

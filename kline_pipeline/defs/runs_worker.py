@@ -1,0 +1,168 @@
+"""The worker process that executes range runs one after the other; who gets which run is decided in runs.py.
+
+Two runs in threads of one process deadlock in Dagster's logging (dagster.md 8), so each worker is a spawned process
+that lives as long as there are runs. It ends when its parent does: the kernel kills it on Linux, and everywhere the
+end of the pipe ends it.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final, Literal
+
+from dagster import AssetKey, DagsterInstance, DagsterRun, EventLogEntry
+from dagster._core.code_pointer import CodePointer
+from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+from dagster._core.execution.api import execute_run_iterator
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.utils import make_new_run_id
+
+from kline_pipeline.config import Settings
+from kline_pipeline.database.engine import Database, connect
+from kline_pipeline.datasets import Cell, Dataset
+from kline_pipeline.defs.instance import open_instance
+from kline_pipeline.defs.orphans import hold_run_lock, process_tags
+from kline_pipeline.defs.outcomes import RunOutcome, parse_partition, read_outcome
+from kline_pipeline.defs.ranges import RangeRun
+
+LOCATION_NAME: Final = "kline_pipeline"  # that of workspace.yaml; the UI finds the job of a run by it
+_PROGRESS: Final = "PROGRESS "
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A run for a worker; `number` is its place in the list, `assets` the last parts of the keys, empty for all."""
+
+    number: int
+    run: RangeRun
+    assets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a worker tells: a run has an id, a partition got through an asset, a run is over."""
+
+    number: int
+    kind: Literal["started", "cell", "finished"]
+    run_id: str
+    asset: str = ""
+    cell: Cell | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    outcome: RunOutcome | None = None
+
+
+def work(connection: Connection, parent_pid: int, log_file: Path) -> None:
+    """Execute the tasks that come through `connection` until None comes; the body of a worker process.
+
+    Args:
+        connection: Task or None comes in, Message goes out.
+        log_file: gets what is written to standard output and error, which belong to the parent's progress bar.
+    """
+    _die_with_parent(parent_pid)
+    _write_to(log_file)
+    tasks: SimpleQueue[Task | None] = SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, tasks), name="tasks", daemon=True).start()
+    settings, turn = Settings.load(), threading.Lock()
+
+    def send(message: Message) -> None:
+        with turn:  # progress may come from threads of a step
+            connection.send(message)
+
+    with open_instance(settings) as instance, connect(settings, migrate=False) as database:
+        pointer = CodePointer.from_module("kline_pipeline.definitions", "defs", str(Path.cwd()))
+        job = ReconstructableRepository(pointer).get_reconstructable_job("__ASSET_JOB")
+        while (task := tasks.get()) is not None:
+            outcome = _execute(task, job, instance, database, send)
+            send(Message(task.number, "finished", outcome.run_id, outcome=outcome))
+
+
+def create_run(
+    instance: DagsterInstance, job: ReconstructableJob, run: RangeRun, assets: tuple[str, ...] = ()
+) -> DagsterRun:
+    """Record a run that this process will execute; the UI can re-execute it, the daemon does not retry it."""
+    definition, run_id = job.get_definition(), make_new_run_id()
+    location = RegisteredCodeLocationOrigin(LOCATION_NAME)
+    keys = definition.asset_layer.executable_asset_keys
+    return instance.create_run_for_job(
+        job_def=definition,
+        run_id=run_id,
+        asset_selection={key for key in keys if _belongs(key, run.dataset, assets)},
+        tags={**definition.run_tags, **run.range_tags, **process_tags(run_id), "dagster/max_retries": "0"},
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), definition.name),
+        job_code_origin=job.get_python_origin(),
+    )
+
+
+def _execute(
+    task: Task,
+    job: ReconstructableJob,
+    instance: DagsterInstance,
+    database: Database,
+    send: Callable[[Message], None],
+) -> RunOutcome:
+    run_id = ""
+    try:
+        created = create_run(instance, job, task.run, task.assets)
+        run_id = created.run_id
+        send(Message(task.number, "started", run_id))
+        instance.add_event_listener(run_id, lambda entry: _tell_progress(entry, task.number, send))
+        with hold_run_lock(database, run_id):
+            for _ in execute_run_iterator(job, created, instance):
+                pass
+        return read_outcome(instance, task.run, run_id)
+    except Exception as exc:  # noqa: BLE001 - the outermost edge of this process; the next task may be fine
+        traceback.print_exc()
+        error = f"the run broke off: {type(exc).__name__}: {exc}"
+        left = instance.get_run_by_id(run_id) if run_id else None
+        if left is not None and not left.is_finished:
+            instance.report_run_failed(left, error)
+        return RunOutcome(task.run, run_id, "failed", error=error)
+
+
+def _belongs(key: AssetKey, dataset: Dataset, assets: tuple[str, ...]) -> bool:
+    return list(key.path[:-1]) == [dataset.category, dataset.interval.code] and (
+        not assets or key.path[-1] in assets
+    )
+
+
+def _tell_progress(entry: EventLogEntry, number: int, send: Callable[[Message], None]) -> None:
+    """Send on a log line `PROGRESS <asset> <date>|<symbol> <json>`."""
+    if not entry.user_message.startswith(_PROGRESS):
+        return
+    _, asset, key, facts = entry.user_message.split(" ", 3)
+    send(Message(number, "cell", entry.run_id, asset=asset, cell=parse_partition(key), facts=json.loads(facts)))
+
+
+def _receive(connection: Connection, tasks: "SimpleQueue[Task | None]") -> None:
+    """Hand on tasks; when the pipe ends, the parent is gone, and so is every reason to go on."""
+    while True:
+        try:
+            tasks.put(connection.recv())
+        except (EOFError, OSError):
+            os._exit(1)
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    os.setsid()  # Ctrl-C goes to the whole group of a terminal; the parent alone decides what it means
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def _write_to(log_file: Path) -> None:
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
