@@ -136,6 +136,12 @@ class Settings:
         other.__dict__.update(self.__dict__, bybit=self.bybit.model_copy(update={"base_url": base_url.rstrip("/")}))
         return other
 
+    def with_datasets_file(self, path: Path) -> "Settings":
+        """Return the same settings with another datasets.toml."""
+        other = object.__new__(Settings)
+        other.__dict__.update(self.__dict__, datasets_file=path.absolute())
+        return other
+
 
 def user_cache_folder() -> Path:
     """Return the folder for what all KLINE_HOMEs of a user share, such as the file of the request budget."""

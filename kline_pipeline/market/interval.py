@@ -93,7 +93,8 @@ class Interval:
         step_ms = self.step_ms
         if step_ms is not None:
             return np.arange(first_ms, max(end_ms, first_ms), step_ms, dtype=np.int64)
-        months = np.arange(np.datetime64(first_ms, "ms").astype("datetime64[M]"), self._month_after(end_ms))
+        bounds = np.array([first_ms, self.ceil(end_ms)], dtype="datetime64[ms]").astype("datetime64[M]")
+        months = np.arange(bounds[0], bounds[1])
         return months.astype("datetime64[ms]").astype(np.int64)
 
     def count(self, start_ms: int, end_ms: int) -> int:
@@ -122,8 +123,6 @@ class Interval:
         """Return the exclusive end of what had closed: every candle that closes at or before server time less grace."""
         return self.floor(server_time_ms - grace_ms)
 
-    def _month_after(self, end_ms: int) -> np.datetime64:
-        return np.datetime64(self.ceil(end_ms), "ms").astype("datetime64[M]")
 
     @property
     def _origin_ms(self) -> int:

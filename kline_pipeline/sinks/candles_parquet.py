@@ -93,6 +93,7 @@ def _stepped_back(folder: Folder, name: str, before: Held | None) -> Held:
 
 
 def encode(series: Series, candles: pa.Table) -> bytes:
+    """Return the bytes of a snapshot with these candles (CANDLE_SCHEMA); the same bytes for the same candles."""
     """Return the bytes of a file with these candles (CANDLE_SCHEMA) in SNAPSHOT_SCHEMA; the same for the same candles."""
     names = (series.category, series.symbol, series.interval.code)
     keys = [

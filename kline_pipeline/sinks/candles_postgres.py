@@ -5,6 +5,7 @@ same checksum: nothing is written. An empty window: COPY. Else a staging table a
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -59,33 +60,33 @@ def land(database: Database, partition: ToLand) -> Held:
         before = _held(connection, key, partition.window)
         known = coverage.row(connection, key, partition.date)
         if known is not None and steps_back(known.postgres_generation, partition.generation):
-            return Held(**before, stepped_back=True)
-        written = 0
-        if before["sha256"] != partition.sha256:
-            written = _write(connection, key, partition, window_is_empty=not before["rows"])
-            before = _held(connection, key, partition.window)
+            return replace(before, stepped_back=True)
+        after = before
+        if before.sha256 != partition.sha256:
+            written = _write(connection, key, partition, window_is_empty=not before.rows)
+            after = replace(_held(connection, key, partition.window), written=written)
         coverage.note_landing(
             connection,
             key,
             partition.date,
             sink="postgres",
             generation=str(partition.generation),
-            sha256=before["sha256"],
+            sha256=after.sha256,
             sinks=partition.sinks,
         )
-    return Held(**before, written=written)
+    return after
 
 
 def held(database: Database, partition: ToLand) -> Held:
     """Return what the table holds in the window of the partition, without writing."""
     with database.translate_errors(), database.engine.begin() as connection:
         key = series_id(connection, partition.series)
-        return Held(**_held(connection, key, partition.window))
+        return _held(connection, key, partition.window)
 
 
-def _held(connection: Connection, key: int, window: Window) -> dict[str, object]:
+def _held(connection: Connection, key: int, window: Window) -> Held:
     row = connection.execute(text(_HELD), _bounds(key, window)).one()
-    return dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's columns
+    return Held(rows=row.rows, first_ms=row.first_ms, last_ms=row.last_ms, sha256=row.sha256)
 
 
 def _write(connection: Connection, key: int, partition: ToLand, *, window_is_empty: bool) -> int:
