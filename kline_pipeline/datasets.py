@@ -125,6 +125,11 @@ def load(path: Path | None) -> tuple[Dataset, ...]:
     return found
 
 
+def undeclared(category: str, interval: Interval) -> Dataset:
+    """Return the dataset that `add_symbol` would declare where there is none, without symbols."""
+    return _dataset({"category": category, "interval": interval.code}, "a new dataset")
+
+
 def add_symbol(settings: Settings, series: Series) -> Path:
     """Write a series into datasets.toml, declaring its dataset where there is none, and return the file's path.
 
