@@ -18,36 +18,26 @@ if TYPE_CHECKING:
 def simulate(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8090,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**31 - 1, help="Which synthetic market; default 7.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Which synthetic market; default 7.")] = None,
     now: Annotated[
         str,
         typer.Option(help="Server time at the start: ISO (UTC) or ms. It runs on from there."),
     ] = "",
-    faults: Annotated[
-        Path | None, typer.Option(help="File with a fault plan: the JSON of POST /_sim/faults.")
-    ] = None,
+    faults: Annotated[Path | None, typer.Option(help="File with a fault plan: the JSON of POST /_sim/faults.")] = None,
     requests_per_5s: Annotated[
         int,
         typer.Option("--requests-per-5s", min=1, help="Beyond that the answer is HTTP 403."),
     ] = 600,
-    latency_ms: Annotated[
-        int, typer.Option(min=0, max=60_000, help="Added to every market answer.")
-    ] = 0,
+    latency_ms: Annotated[int, typer.Option(min=0, max=60_000, help="Added to every market answer.")] = 0,
     data: Annotated[
         Path | None,
         typer.Option(help="Replay: folder of recorded files SYMBOL_INTERVAL.csv[.gz] and so on."),
     ] = None,
-    category: Annotated[
-        str, typer.Option(help="Replay: linear, inverse or spot; needed with --data.")
-    ] = "",
+    category: Annotated[str, typer.Option(help="Replay: linear, inverse or spot; needed with --data.")] = "",
     intervals: Annotated[
         str, typer.Option(help="Replay: the intervals served, such as 1,5,60; default all found.")
     ] = "",
-    keep_last: Annotated[
-        bool, typer.Option(help="Replay: serve the last row of each file too (it was open).")
-    ] = False,
+    keep_last: Annotated[bool, typer.Option(help="Replay: serve the last row of each file too (it was open).")] = False,
 ) -> None:
     """Serve a Bybit look-alike on 127.0.0.1 until Ctrl-C.
 
@@ -76,9 +66,7 @@ def simulate(
         _refuse(str(error))
 
 
-def _history(
-    data: Path | None, category: str, intervals: str, keep_last: bool, seed: int, now: str
-) -> "History":
+def _history(data: Path | None, category: str, intervals: str, keep_last: bool, seed: int, now: str) -> "History":
     from kline_pipeline.simulator.market import SyntheticHistory
     from kline_pipeline.simulator.replay import ReplayHistory
 
@@ -98,9 +86,7 @@ def _exchange(
     from kline_pipeline.simulator.control import change_faults
     from kline_pipeline.simulator.exchange import Exchange
 
-    exchange = Exchange(
-        history, clock=clock, requests_per_5s=requests_per_5s, latency_ms=latency_ms
-    )
+    exchange = Exchange(history, clock=clock, requests_per_5s=requests_per_5s, latency_ms=latency_ms)
     if faults is not None:
         try:
             plan = faults.read_bytes()

@@ -44,9 +44,7 @@ def _linear() -> list[Entry]:
             "0.1",
             Nature(33, 0.3, 9_000_000),
         ),
-        make_entry(
-            "linear", "XRP", [(at(2021, 5, 13, 7, 20), None)], "0.0001", "1", Nature(1.3, 0.1, 3e8)
-        ),
+        make_entry("linear", "XRP", [(at(2021, 5, 13, 7, 20), None)], "0.0001", "1", Nature(1.3, 0.1, 3e8)),
         make_entry(
             "linear",
             "DOGE",
@@ -71,9 +69,7 @@ def _linear() -> list[Entry]:
             "0.1",
             Nature(34, -0.4, 6_000_000),
         ),
-        make_entry(
-            "linear", "ADA", [(at(2021, 1, 15, 2, 0), None)], "0.0001", "1", Nature(0.31, 0.1, 2e8)
-        ),
+        make_entry("linear", "ADA", [(at(2021, 1, 15, 2, 0), None)], "0.0001", "1", Nature(0.31, 0.1, 2e8)),
         make_entry(
             "linear",
             "AVAX",
@@ -148,12 +144,8 @@ def _monthly(now_ms: int) -> list[Entry]:
 def _inverse() -> list[Entry]:
     at = utc_ms
     return [
-        make_entry(
-            "inverse", "BTC", [(at(2018, 11, 14, 16, 0), None)], "0.5", "1", Nature(5600, 0.36, 3e8)
-        ),
-        make_entry(
-            "inverse", "ETH", [(at(2019, 1, 25, 2, 0), None)], "0.05", "1", Nature(117, 0.45, 6e7)
-        ),
+        make_entry("inverse", "BTC", [(at(2018, 11, 14, 16, 0), None)], "0.5", "1", Nature(5600, 0.36, 3e8)),
+        make_entry("inverse", "ETH", [(at(2019, 1, 25, 2, 0), None)], "0.05", "1", Nature(117, 0.45, 6e7)),
         make_entry(
             "inverse",
             "EOS",
@@ -192,9 +184,7 @@ def _spot() -> list[Entry]:
             "0.001",
             Nature(140, 0.05, 900_000),
         ),
-        make_entry(
-            "spot", "XRP", [(at(2021, 7, 5, 12, 0), None)], "0.0001", "0.01", Nature(0.65, 0.2, 4e7)
-        ),
+        make_entry("spot", "XRP", [(at(2021, 7, 5, 12, 0), None)], "0.0001", "0.01", Nature(0.65, 0.2, 4e7)),
         # Listed twice: no candles inside the hole, and questions inside it answer with older rows.
         make_entry(
             "spot",

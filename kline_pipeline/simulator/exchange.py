@@ -50,9 +50,7 @@ class Exchange:
         self.faults = FaultPlan(seed=history.seed or 0)
         self._latency_s = latency_ms / 1000
 
-    def handle(
-        self, method: str, path: str, query: Mapping[str, str], body: bytes = b""
-    ) -> Response:
+    def handle(self, method: str, path: str, query: Mapping[str, str], body: bytes = b"") -> Response:
         """Answer one request; `body` matters for POST /_sim/faults only."""
         if path.startswith("/_sim/"):
             return control.handle(self, method, path, body)
@@ -71,9 +69,7 @@ class Exchange:
         self.stats.count(request.kind, request.symbol, request.interval, response)
         return response
 
-    def _answer(
-        self, method: str, request: Request, query: Mapping[str, str], now_ms: int
-    ) -> Response:
+    def _answer(self, method: str, request: Request, query: Mapping[str, str], now_ms: int) -> Response:
         if not self.limit.admit(now_ms):
             return wire.http_error(403)
         instead = self.faults.answer(request, now_ms)
@@ -124,9 +120,7 @@ class Exchange:
 class _Page:
     """Which rows of one series a page holds."""
 
-    def __init__(
-        self, exchange: Exchange, request: Request, instrument: Instrument, now_ms: int
-    ) -> None:
+    def __init__(self, exchange: Exchange, request: Request, instrument: Instrument, now_ms: int) -> None:
         self._exchange, self._request = exchange, request
         self._instrument, self._now_ms = instrument, now_ms
 
@@ -148,11 +142,7 @@ class _Page:
         interval = self._request.interval
         last = shift_ms(interval, first, limit - 1)
         rows = self._newest(last, limit)
-        if (
-            last > self._now_ms
-            and first <= self._now_ms
-            and _trading(self._instrument, self._now_ms)
-        ):
+        if last > self._now_ms and first <= self._now_ms and _trading(self._instrument, self._now_ms):
             # The window reaches past the open candle: only what opened since `first`.
             return [row for row in rows if int(row[0]) >= first] or rows
         # A window that ends in a hole between listings, or after the end of data, is filled up with

@@ -79,9 +79,7 @@ def parse_plan(plan: Any) -> list[Fault]:
 
 def _parse(item: Any) -> Fault:
     if not isinstance(item, Mapping) or len(item) != 1:
-        raise FaultPlanError(
-            f'Each fault must be an object like {{"drop": {{...}}}}, not {item!r}.'
-        )
+        raise FaultPlanError(f'Each fault must be an object like {{"drop": {{...}}}}, not {item!r}.')
     ((kind, words),) = item.items()
     if kind not in NEEDS:
         raise FaultPlanError(f"Unknown fault {kind!r}: use one of {', '.join(NEEDS)}.")
@@ -112,25 +110,18 @@ def _parse(item: Any) -> Fault:
 def _check(kind: str, words: Mapping[str, Any]) -> None:
     for name, choices in (("category", CATEGORIES), ("interval", INTERVALS), ("path", PATHS)):
         if name in words and words[name] not in choices:
-            raise FaultPlanError(
-                f"The fault {kind} has {name} {words[name]!r}: use one of {', '.join(choices)}."
-            )
+            raise FaultPlanError(f"The fault {kind} has {name} {words[name]!r}: use one of {', '.join(choices)}.")
     for name in ("symbol", "answer", "message", "close", "volume"):
         if name in words and not isinstance(words[name], str):
             raise FaultPlanError(f"The fault {kind} needs {name} as text, not {words[name]!r}.")
     for name, low, high in (("times", 1, 10**9), ("status", 400, 599), ("code", 1, 10**6)):
         if name in words and not (type(words[name]) is int and low <= words[name] <= high):
             raise FaultPlanError(
-                f"The fault {kind} needs {name} as a whole number from {low} to {high}, "
-                f"not {words[name]!r}."
+                f"The fault {kind} needs {name} as a whole number from {low} to {high}, not {words[name]!r}."
             )
     for name, top in (("probability", 1.0), ("seconds", 86_400.0)):
-        if name in words and not (
-            type(words[name]) in {int, float} and 0 < float(words[name]) <= top
-        ):
-            raise FaultPlanError(
-                f"The fault {kind} needs {name} above 0 and at most {top:g}, not {words[name]!r}."
-            )
+        if name in words and not (type(words[name]) in {int, float} and 0 < float(words[name]) <= top):
+            raise FaultPlanError(f"The fault {kind} needs {name} above 0 and at most {top:g}, not {words[name]!r}.")
 
 
 def _open_time(kind: str, words: Mapping[str, Any]) -> int | None:

@@ -80,19 +80,14 @@ def joined(parts: Sequence[Columns]) -> Columns:
     """Return several columns end to end; there must be at least one."""
     if len(parts) == 1:
         return parts[0]
-    return Columns(
-        *(np.concatenate(pieces) for pieces in zip(*(p.arrays() for p in parts), strict=True))
-    )
+    return Columns(*(np.concatenate(pieces) for pieces in zip(*(p.arrays() for p in parts), strict=True)))
 
 
 def rows_newest_first(columns: Columns, decimals: tuple[int, int, int]) -> list[Row]:
     """Return wire rows, newest first; `decimals` are those of price, volume and turnover."""
     price, volume, turnover = decimals
     places = (0, price, price, price, price, volume, turnover)
-    texts = [
-        _texts(column[::-1].tolist(), digits)
-        for column, digits in zip(columns.arrays(), places, strict=True)
-    ]
+    texts = [_texts(column[::-1].tolist(), digits) for column, digits in zip(columns.arrays(), places, strict=True)]
     return list(zip(*texts, strict=True))
 
 
@@ -128,9 +123,7 @@ class History(Protocol):
     def has(self, instrument: Instrument, interval: str) -> bool:
         """Say whether candles of this interval exist for the instrument."""
 
-    def newest(
-        self, instrument: Instrument, interval: str, *, until_ms: int, limit: int, now_ms: int
-    ) -> list[Row]:
+    def newest(self, instrument: Instrument, interval: str, *, until_ms: int, limit: int, now_ms: int) -> list[Row]:
         """Return the newest `limit` candles whose open_time is <= `until_ms`, newest first.
 
         The candle that is open at `now_ms` is among them; empty means nothing opened by then.

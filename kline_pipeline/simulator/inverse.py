@@ -23,9 +23,7 @@ class Coins:
         minutes = library.by_minutes[1]
         self._volume = minutes.volume
         # Whole-tick average price of each minute, between low and high; the close where no trade.
-        self._average = np.where(
-            minutes.volume > 0, minutes.weighted // np.maximum(minutes.volume, 1), minutes.close
-        )
+        self._average = np.where(minutes.volume > 0, minutes.weighted // np.maximum(minutes.volume, 1), minutes.close)
         decimals, self._tick = price_step
         self._unit = 10 ** (8 + decimals)
         self._blocks: Whole = np.zeros((0, MINUTES_OF_DAY // BLOCK_MINUTES), dtype=np.int64)

@@ -39,9 +39,7 @@ def instruments_info(history: History, query: Mapping[str, str], now_ms: int) ->
     return _page(category, found, query, now_ms)
 
 
-def _page(
-    category: str, found: list[Instrument], query: Mapping[str, str], now_ms: int
-) -> Response:
+def _page(category: str, found: list[Instrument], query: Mapping[str, str], now_ms: int) -> Response:
     text = query.get("limit", "") or str(DEFAULT_LIMIT)
     if not text.isdigit() or not 1 <= int(text) <= MAX_LIMIT:
         return wire.refusal(10001, now_ms, message="params error: limit invalid")

@@ -60,9 +60,7 @@ class SyntheticHistory:
         """Return True: every interval exists for every synthetic instrument."""
         return True
 
-    def newest(
-        self, instrument: Instrument, interval: str, *, until_ms: int, limit: int, now_ms: int
-    ) -> list[Row]:
+    def newest(self, instrument: Instrument, interval: str, *, until_ms: int, limit: int, now_ms: int) -> list[Row]:
         """Return the newest `limit` candles that open at or before `until_ms`, newest first."""
         columns = self.columns(instrument, interval, until_ms=until_ms, limit=limit, now_ms=now_ms)
         price, tick = instrument.price_step
@@ -80,9 +78,7 @@ class SyntheticHistory:
         )
         return rows_newest_first(scaled, (price, volume, turnover))
 
-    def columns(
-        self, instrument: Instrument, interval: str, *, until_ms: int, limit: int, now_ms: int
-    ) -> Columns:
+    def columns(self, instrument: Instrument, interval: str, *, until_ms: int, limit: int, now_ms: int) -> Columns:
         """Return the same candles oldest first: prices in ticks, volume in size steps.
 
         Turnover is in ticks x size steps (linear, spot) or in 1e-8 of the base coin (inverse).
@@ -101,24 +97,18 @@ class SyntheticHistory:
             until_ms = _alive_at_or_before(instrument, first - 1)
         return joined(parts[::-1]) if parts else _nothing()
 
-    def _calendar(
-        self, instrument: Instrument, interval: str, until_ms: int, limit: int, now_ms: int
-    ) -> Columns:
+    def _calendar(self, instrument: Instrument, interval: str, until_ms: int, limit: int, now_ms: int) -> Columns:
         # A week or month that opened by `until_ms` takes its later days along.
         days = self.columns(instrument, "D", until_ms=now_ms, limit=100_000, now_ms=now_ms)
         opens = floor_all_ms(interval, days.open_time)
         # Sums of a month may be wider than 64 bits.
-        wide = replace(
-            days, volume=days.volume.astype(object), turnover=days.turnover.astype(object)
-        )
+        wide = replace(days, volume=days.volume.astype(object), turnover=days.turnover.astype(object))
         starts = np.flatnonzero(np.diff(opens, prepend=-1))
         grouped = wide.grouped(starts, opens[starts])
         grouped = grouped.take(grouped.open_time <= until_ms)
         return grouped.take(slice(max(0, len(grouped) - limit), None))
 
-    def _between(
-        self, instrument: Instrument, size: int, first_ms: int, last_ms: int, now_ms: int
-    ) -> Columns:
+    def _between(self, instrument: Instrument, size: int, first_ms: int, last_ms: int, now_ms: int) -> Columns:
         # Whole days at once from the aggregated shapes, then the few cut ones from their minutes.
         days = self._laid_out(instrument, last_ms // DAY_MS)
         low, high = first_ms // DAY_MS, last_ms // DAY_MS
@@ -134,9 +124,7 @@ class SyntheticHistory:
         columns = joined(parts)
         return columns.take((columns.open_time >= first_ms) & (columns.open_time <= last_ms))
 
-    def _cut_day(
-        self, instrument: Instrument, days: Days, size: int, day: int, now_ms: int
-    ) -> Columns:
+    def _cut_day(self, instrument: Instrument, days: Days, size: int, day: int, now_ms: int) -> Columns:
         minutes = self._stretched(instrument, days, 1, day, day)
         alive = _in_lives(instrument, minutes.open_time) & (minutes.open_time <= now_ms)
         minutes = minutes.take(alive)
@@ -147,9 +135,7 @@ class SyntheticHistory:
         starts = np.flatnonzero(np.diff(opens, prepend=-1))
         return minutes.grouped(starts, opens[starts])
 
-    def _stretched(
-        self, instrument: Instrument, days: Days, size: int, first: int, last: int
-    ) -> Columns:
+    def _stretched(self, instrument: Instrument, days: Days, size: int, first: int, last: int) -> Columns:
         shapes = self._library.by_minutes[size]
         span = slice(first - days.first, last - days.first + 1)
         row, stretch = days.shape[span], days.stretch[span, None]
@@ -192,11 +178,7 @@ def _nothing() -> Columns:
 
 def _alive_at_or_before(instrument: Instrument, at_ms: int) -> int:
     # The last instant of a life at or before `at_ms`: jumps over a hole between two lives.
-    alive = [
-        min(at_ms, at_ms if end is None else end - 1)
-        for start, end in instrument.lives
-        if start <= at_ms
-    ]
+    alive = [min(at_ms, at_ms if end is None else end - 1) for start, end in instrument.lives if start <= at_ms]
     return max(alive, default=-1)
 
 
@@ -224,6 +206,4 @@ def _cut_last_minute(instrument: Instrument, minutes: Columns, now_ms: int) -> N
     minutes.volume[-1] = volume
     decimals, tick = instrument.price_step
     inverse = instrument.category == "inverse"
-    minutes.turnover[-1] = (
-        volume * 10 ** (8 + decimals) // (price * tick) if inverse else volume * price
-    )
+    minutes.turnover[-1] = volume * 10 ** (8 + decimals) // (price * tick) if inverse else volume * price

@@ -147,9 +147,7 @@ def _open_times(path: Path, interval: str, texts: list[str]) -> Numbers:
     column = np.array(opens, dtype=np.int64)
     off = np.flatnonzero(floor_all_ms(interval, column) != column)
     if len(off):
-        raise HistoryError(
-            f"Row {off[0] + 1} of {path} opens at {texts[off[0]]}, not on the grid of {interval}."
-        )
+        raise HistoryError(f"Row {off[0] + 1} of {path} opens at {texts[off[0]]}, not on the grid of {interval}.")
     values, counts = np.unique(column, return_counts=True)
     if len(values) < len(column):
         twice = texts[int(np.flatnonzero(column == values[counts > 1][0])[0])]
@@ -157,19 +155,14 @@ def _open_times(path: Path, interval: str, texts: list[str]) -> Numbers:
     return column
 
 
-def _exact(
-    path: Path, opens: Numbers, numbers: list[list[str]]
-) -> tuple[Columns, tuple[int, int, int]]:
+def _exact(path: Path, opens: Numbers, numbers: list[list[str]]) -> tuple[Columns, tuple[int, int, int]]:
     texts = [[_plain(path, row, text) for row, text in enumerate(column, 1)] for column in numbers]
     places = [max(len(text.partition(".")[2]) for text in column) for column in texts]
     price, volume = max(places[:4]), places[4]
     turnover = places[5] if len(places) > 5 else 0
     decimals = [price] * 4 + [volume, turnover]
     # Python integers: no digits of a recording are too many.
-    whole = [
-        np.array(_whole(column, digits), dtype=object)
-        for column, digits in zip(texts, decimals, strict=False)
-    ]
+    whole = [np.array(_whole(column, digits), dtype=object) for column, digits in zip(texts, decimals, strict=False)]
     if len(whole) == len(NUMBER_NAMES):
         whole.append(np.zeros(len(opens), dtype=object))
     begin, high, low, close, size, value = whole

@@ -63,17 +63,13 @@ class ReplayHistory:
     ) -> None:
         """Read all files that are to be served."""
         if category not in CATEGORIES:
-            raise HistoryError(
-                f"The category {category!r} is unknown: use one of {', '.join(CATEGORIES)}."
-            )
+            raise HistoryError(f"The category {category!r} is unknown: use one of {', '.join(CATEGORIES)}.")
         self._category = category
         paths = _chosen(Path(folder), intervals)
         self._symbols: dict[str, _Symbol] = {}
         for symbol in sorted({symbol for symbol, _ in paths}):
             recordings = [
-                read_recording(path, keep_last=keep_last)
-                for (owner, _), path in paths.items()
-                if owner == symbol
+                read_recording(path, keep_last=keep_last) for (owner, _), path in paths.items() if owner == symbol
             ]
             self._symbols[symbol] = _Symbol(category, symbol, recordings)
         digest = hashlib.sha256(category.encode())
@@ -106,9 +102,7 @@ class ReplayHistory:
         """Say whether this interval is served or is an aggregate of one that is."""
         return self._symbols[instrument.symbol].source(interval) is not None
 
-    def newest(
-        self, instrument: Instrument, interval: str, *, until_ms: int, limit: int, now_ms: int
-    ) -> list[Row]:
+    def newest(self, instrument: Instrument, interval: str, *, until_ms: int, limit: int, now_ms: int) -> list[Row]:
         """Return the newest `limit` candles that open at or before `until_ms`, newest first.
 
         A candle that is open at `now_ms` comes as it was recorded, with all its trades.
@@ -176,9 +170,7 @@ def _chosen(folder: Path, intervals: Iterable[str] | None) -> dict[tuple[str, st
             )
         found[series] = path
     if not found:
-        raise HistoryError(
-            f"The folder {folder} holds no files SYMBOL_INTERVAL with {', '.join(SUFFIXES)}."
-        )
+        raise HistoryError(f"The folder {folder} holds no files SYMBOL_INTERVAL with {', '.join(SUFFIXES)}.")
     if intervals is None:
         return found
     wanted = []
@@ -202,8 +194,7 @@ def _common_span(symbol: str, recordings: list[Recording]) -> tuple[int, int]:
             return start, end
     names = ", ".join(r.path.name for r in recordings)
     raise HistoryError(
-        f"The files of {symbol} ({names}) have no whole candle of {coarsest} in common: "
-        "serve fewer intervals."
+        f"The files of {symbol} ({names}) have no whole candle of {coarsest} in common: serve fewer intervals."
     )
 
 
@@ -223,17 +214,11 @@ def _with_turnover(recordings: list[Recording]) -> list[Recording]:
     for recording in recordings:
         columns = recording.columns
         # Candles of the finest from each open_time up to the next of this interval.
-        ends = np.array(
-            [shift_ms(recording.interval, t, 1) for t in columns.open_time.tolist()], dtype=np.int64
-        )
+        ends = np.array([shift_ms(recording.interval, t, 1) for t in columns.open_time.tolist()], dtype=np.int64)
         sums = np.concatenate([np.zeros(1, dtype=object), np.cumsum(amounts)])
-        turnover = (
-            sums[np.searchsorted(opens, ends)] - sums[np.searchsorted(opens, columns.open_time)]
-        )
+        turnover = sums[np.searchsorted(opens, ends)] - sums[np.searchsorted(opens, columns.open_time)]
         decimals = (*recording.decimals[:2], price + volume)
-        counted.append(
-            replace(recording, columns=replace(columns, turnover=turnover), decimals=decimals)
-        )
+        counted.append(replace(recording, columns=replace(columns, turnover=turnover), decimals=decimals))
     return counted
 
 

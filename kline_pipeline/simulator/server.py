@@ -80,9 +80,7 @@ class SimulatorServer:
         self._socket = _bound(host, port)
         self.url = _url(host, self._socket)
         self._server = _Server(_config(exchange), "")
-        self._thread = threading.Thread(
-            target=self._server.run, args=([self._socket],), name="simulator", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="simulator", daemon=True)
 
     def __enter__(self) -> "SimulatorServer":
         """Start answering and return when the port does."""
@@ -111,9 +109,7 @@ def serve(exchange: Exchange, host: str = "127.0.0.1", port: int = 0) -> None:
     """
     bound = _bound(host, port)
     url = _url(host, bound)
-    server = _Server(
-        _config(exchange), f"simulator listening on {url} (venue {exchange.history.venue})"
-    )
+    server = _Server(_config(exchange), f"simulator listening on {url} (venue {exchange.history.venue})")
     # uvicorn raises SIGINT again once it has shut down in order.
     with contextlib.suppress(KeyboardInterrupt), bound:
         server.run([bound])

@@ -48,9 +48,7 @@ class Library:
         parts = [_draw(random, amplitude) for amplitude in AMPLITUDES]
         minutes = Shapes(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
         self.by_minutes: dict[int, Shapes] = {
-            size: _aggregate(minutes, size)
-            for size in MINUTES.values()
-            if MINUTES_OF_DAY % size == 0
+            size: _aggregate(minutes, size) for size in MINUTES.values() if MINUTES_OF_DAY % size == 0
         }
         day = self.by_minutes[MINUTES_OF_DAY]
         self.day_close: list[int] = day.close[:, 0].tolist()
@@ -73,9 +71,9 @@ def _draw(random: np.random.RandomState, amplitude: int) -> tuple[Whole, ...]:
     wick = np.floor(np.abs(random.normal(size=(2, *shape))) * unit * 0.7).astype(np.int64)
     wick[:, flat] = 0
     high, low = np.maximum(open_, close) + wick[0], np.minimum(open_, close) - wick[1]
-    volume = 1 + np.rint(
-        np.exp(0.7 * random.normal(size=shape)) * 1000 * activity * (0.4 + np.abs(move))
-    ).astype(np.int64)
+    volume = 1 + np.rint(np.exp(0.7 * random.normal(size=shape)) * 1000 * activity * (0.4 + np.abs(move))).astype(
+        np.int64
+    )
     volume[flat] = 0
     inside = low + (high - low) * random.random_sample(shape)
     weighted = np.clip(np.rint(volume * inside).astype(np.int64), volume * low, volume * high)

@@ -24,14 +24,10 @@ class SimulatorTransport(httpx.BaseTransport):
             httpx.ReadError: the simulated connection was reset.
         """
         url = request.url
-        answer = self.exchange.handle(
-            request.method, url.path, dict(url.params.items()), request.read()
-        )
+        answer = self.exchange.handle(request.method, url.path, dict(url.params.items()), request.read())
         timeout = request.extensions.get("timeout", {}).get("read")
         if timeout is not None and answer.delay_s > timeout:
             raise httpx.ReadTimeout("The read operation timed out", request=request)
         if answer.reset:
             raise httpx.ReadError("[Errno 104] Connection reset by peer", request=request)
-        return httpx.Response(
-            answer.status, headers=dict(answer.headers), content=answer.body, request=request
-        )
+        return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body, request=request)

@@ -64,9 +64,7 @@ def kline(symbol: str, category: str, rows: list[Row], now_ms: int) -> Response:
     return Response(200, body.encode(), outcome=outcome, candles=len(rows))
 
 
-def refusal(
-    code: int, now_ms: int, *, message: str = "", result: Mapping[str, Any] | None = None
-) -> Response:
+def refusal(code: int, now_ms: int, *, message: str = "", result: Mapping[str, Any] | None = None) -> Response:
     """Return HTTP 200 with a retCode that is not 0, as Bybit refuses."""
     text = message or RET_MESSAGES.get(code, "simulated error")
     body = _envelope(code, text, {} if result is None else result, now_ms)

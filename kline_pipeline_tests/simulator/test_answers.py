@@ -9,7 +9,7 @@ from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.grid import month_ms, month_number, utc_ms
 from kline_pipeline.simulator.market import SyntheticHistory
 
-from .conftest import NOW_MS, Ask, Clock
+from kline_pipeline_tests.simulator.conftest import NOW_MS, Ask, Clock
 
 
 @pytest.mark.parametrize(
@@ -24,9 +24,7 @@ from .conftest import NOW_MS, Ask, Clock
         ({"symbol": "BTCUSDT", "interval": "1", "limit": "x"}, "params error: limit invalid"),
     ],
 )  # fmt: skip
-def test_bad_kline_requests_are_refused_in_bybits_words(
-    ask: Ask, query: dict[str, str], message: str
-) -> None:
+def test_bad_kline_requests_are_refused_in_bybits_words(ask: Ask, query: dict[str, str], message: str) -> None:
     body = ask(**query)
 
     assert (body["retCode"], body["retMsg"], body["result"]) == (10001, message, {})
@@ -75,10 +73,7 @@ def test_a_cursor_leads_on_in_both_spellings(ask: Ask) -> None:
     first = ask("instruments-info", category="linear", limit=5)["result"]
     cursor = first["nextPageCursor"]
     plain = cursor.replace("%3D", "=").replace("%26", "&")
-    pages = [
-        ask("instruments-info", category="linear", limit=5, cursor=c)["result"]["list"]
-        for c in (cursor, plain)
-    ]
+    pages = [ask("instruments-info", category="linear", limit=5, cursor=c)["result"]["list"] for c in (cursor, plain)]
 
     assert pages[0] == pages[1] != first["list"]
 
@@ -129,9 +124,7 @@ def test_an_unknown_symbol_is_an_error_for_linear_and_an_empty_list_for_spot(ask
     assert (spot["retCode"], spot["result"]["list"]) == (0, [])
 
 
-def test_the_601st_request_in_five_seconds_is_refused_until_it_is_quiet(
-    exchange: Exchange, clock: Clock
-) -> None:
+def test_the_601st_request_in_five_seconds_is_refused_until_it_is_quiet(exchange: Exchange, clock: Clock) -> None:
     statuses = [exchange.handle("GET", "/v5/market/time", {}).status for _ in range(601)]
     clock.now_ms += 4_999
     still = exchange.handle("GET", "/v5/market/time", {})

@@ -13,7 +13,7 @@ from kline_pipeline.simulator.grid import MINUTE_MS, utc_ms
 from kline_pipeline.simulator.market import SyntheticHistory
 from kline_pipeline.simulator.transport import SimulatorTransport
 
-from .conftest import Ask, Clock
+from kline_pipeline_tests.simulator.conftest import Ask, Clock
 
 AT = utc_ms(2024, 2, 10, 12, 0)
 SERIES = {"category": "linear", "symbol": "BTCUSDT", "interval": "1"}
@@ -36,12 +36,8 @@ def test_a_dropped_candle_is_missing_from_its_interval_only(exchange: Exchange, 
     assert len(ask(**SERIES, end=AT + 9 * MINUTE_MS, limit=50)["result"]["list"]) == 50
 
 
-def test_without_interval_a_drop_meets_every_interval_of_that_open_time(
-    exchange: Exchange, ask: Ask
-) -> None:
-    exchange.faults.replace(
-        [{"drop": {"category": "linear", "symbol": "BTCUSDT", "open_time": AT}}]
-    )
+def test_without_interval_a_drop_meets_every_interval_of_that_open_time(exchange: Exchange, ask: Ask) -> None:
+    exchange.faults.replace([{"drop": {"category": "linear", "symbol": "BTCUSDT", "open_time": AT}}])
 
     assert str(AT) not in [row[0] for row in rows(ask)]
     assert str(AT) not in [row[0] for row in rows(ask, interval="60", start=AT, end=AT)]
@@ -88,9 +84,7 @@ def test_a_wrong_symbol_is_answered(exchange: Exchange, ask: Ask) -> None:
         ({"ban": {"seconds": 60}}, 403, b"access too frequent"),
     ],
 )
-def test_answers_instead_of_the_truth(
-    exchange: Exchange, fault: dict[str, Any], status: int, text: bytes
-) -> None:
+def test_answers_instead_of_the_truth(exchange: Exchange, fault: dict[str, Any], status: int, text: bytes) -> None:
     exchange.faults.replace([fault])
     response = exchange.handle("GET", "/v5/market/time", {})
 
@@ -184,9 +178,7 @@ def test_plans_from_python_raise_what_is_wrong(exchange: Exchange) -> None:
 
 
 def test_the_transport_answers_breaks_and_times_out_like_a_network(exchange: Exchange) -> None:
-    with httpx.Client(
-        transport=SimulatorTransport(exchange), base_url="https://api.bybit.com", timeout=5
-    ) as client:
+    with httpx.Client(transport=SimulatorTransport(exchange), base_url="https://api.bybit.com", timeout=5) as client:
         assert client.get("/v5/market/time").json()["retCode"] == 0
         exchange.faults.replace([{"reset": {}}])
         with pytest.raises(httpx.ReadError):

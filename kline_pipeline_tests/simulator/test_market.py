@@ -11,7 +11,7 @@ from kline_pipeline.simulator.history import Row
 from kline_pipeline.simulator.instruments import Instrument
 from kline_pipeline.simulator.market import SyntheticHistory
 
-from .conftest import NOW_MS
+from kline_pipeline_tests.simulator.conftest import NOW_MS
 
 # A life's beginning, a hole over weeks, a hole inside one day, an end, and today.
 STRETCHES = [
@@ -36,9 +36,7 @@ def numbers(row: Row) -> list[Decimal]:
     return [Decimal(cell) for cell in row[1:]]
 
 
-def candles(
-    history: SyntheticHistory, instrument: Instrument, interval: str, **asked: int
-) -> dict[int, list[int]]:
+def candles(history: SyntheticHistory, instrument: Instrument, interval: str, **asked: int) -> dict[int, list[int]]:
     """Whole-number candles by open_time."""
     columns = history.columns(instrument, interval, **asked)
     opens, *rest = (column.tolist() for column in columns.arrays())
@@ -103,10 +101,8 @@ def test_a_candle_cut_by_a_listing_holds_the_minutes_that_exist(
     assert found == {opened: aggregate(inside)}
 
 
-@pytest.mark.parametrize("entry", catalogue(NOW_MS), ids=lambda e: e.instrument.symbol)
-def test_days_continue_each_other_and_keep_order_for_the_whole_life(
-    late: SyntheticHistory, entry: object
-) -> None:
+@pytest.mark.parametrize("entry", catalogue(NOW_MS), ids=lambda e: f"{e.instrument.category}-{e.instrument.symbol}")
+def test_days_continue_each_other_and_keep_order_for_the_whole_life(late: SyntheticHistory, entry: object) -> None:
     instrument = entry.instrument  # type: ignore[attr-defined]
     rows = late.newest(instrument, "D", until_ms=LATE_MS, limit=10**6, now_ms=LATE_MS)[::-1]
     for before, after in zip(rows, rows[1:], strict=False):
@@ -124,9 +120,7 @@ def test_minutes_continue_each_other_and_trade_inside_their_range(
     late: SyntheticHistory, category: str, symbol: str, until: int, days: int
 ) -> None:
     instrument = find(late, category, symbol)
-    rows = late.newest(instrument, "1", until_ms=until, limit=min(days, 8) * 1440, now_ms=LATE_MS)[
-        ::-1
-    ]
+    rows = late.newest(instrument, "1", until_ms=until, limit=min(days, 8) * 1440, now_ms=LATE_MS)[::-1]
     ends = {end for _, end in instrument.lives}
     for before, after in zip(rows, rows[1:], strict=False):
         joined = int(before[0]) + MINUTE_MS not in ends

@@ -6,7 +6,7 @@ import pytest
 
 from kline_pipeline.simulator.grid import DAY_MS, MINUTE_MS, utc_ms
 
-from .conftest import NOW_MS
+from kline_pipeline_tests.simulator.conftest import NOW_MS
 
 Opens = Callable[..., list[int]]
 AT = utc_ms(2024, 2, 10, 12, 0)
@@ -63,9 +63,7 @@ def test_a_future_end_is_no_error(opens: Opens) -> None:
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(None, 200), (1000, 1000), (5000, 1000), (0, 0)])
-def test_the_limit_is_200_by_default_and_clamped_to_1000(
-    opens: Opens, limit: int | None, rows: int
-) -> None:
+def test_the_limit_is_200_by_default_and_clamped_to_1000(opens: Opens, limit: int | None, rows: int) -> None:
     asked = {} if limit is None else {"limit": limit}
 
     assert len(opens(end=AT, **asked)) == rows
@@ -99,12 +97,8 @@ def test_a_window_inside_a_listing_hole_brings_older_rows(opens: Opens) -> None:
     assert found == minutes(HOLE_FROM - 200 * MINUTE_MS, HOLE_FROM - MINUTE_MS)
 
 
-@pytest.mark.parametrize(
-    "start", [utc_ms(2021, 11, 29, 6, 11), HOLE_FROM, utc_ms(2021, 12, 5), utc_ms(2021, 12, 6)]
-)
-def test_a_start_alone_that_runs_into_a_hole_brings_the_last_rows_before_it(
-    opens: Opens, start: int
-) -> None:
+@pytest.mark.parametrize("start", [utc_ms(2021, 11, 29, 6, 11), HOLE_FROM, utc_ms(2021, 12, 5), utc_ms(2021, 12, 6)])
+def test_a_start_alone_that_runs_into_a_hole_brings_the_last_rows_before_it(opens: Opens, start: int) -> None:
     found = opens(**SHIB, start=start, limit=200)
 
     assert found == minutes(utc_ms(2021, 11, 29, 2, 52), utc_ms(2021, 11, 29, 6, 11))
@@ -137,9 +131,7 @@ def test_a_delisted_linear_symbol_still_answers_and_later_windows_bring_its_last
     [("60", utc_ms(2020, 3, 25, 10)), ("D", utc_ms(2020, 3, 25)), ("W", utc_ms(2020, 3, 23)),
      ("M", utc_ms(2020, 3, 1))],
 )  # fmt: skip
-def test_the_first_candle_of_a_listing_opens_on_the_grid_before_it(
-    opens: Opens, interval: str, first: int
-) -> None:
+def test_the_first_candle_of_a_listing_opens_on_the_grid_before_it(opens: Opens, interval: str, first: int) -> None:
     assert opens(interval=interval, end=LISTED + 1, limit=5) == [first]
 
 

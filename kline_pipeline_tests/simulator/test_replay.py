@@ -13,7 +13,7 @@ from kline_pipeline.simulator.grid import MINUTE_MS, utc_ms
 from kline_pipeline.simulator.history import HistoryError, Row
 from kline_pipeline.simulator.replay import ReplayHistory
 
-from .conftest import NOW_MS
+from kline_pipeline_tests.simulator.conftest import NOW_MS
 
 DAY = utc_ms(2024, 1, 1)
 HEAD = "timestamp,open,high,low,close,volume"
@@ -116,9 +116,7 @@ def test_missing_turnover_is_volume_times_close_of_the_finest_interval(tmp_path:
     fine = [Decimal(row[6]) for row in served(history, "1")]
 
     assert fine[0] == Decimal("1.5") * Decimal("101.25")
-    assert [Decimal(row[6]) for row in served(history, "5")] == [
-        sum(fine[at : at + 5]) for at in (0, 5, 10)
-    ]
+    assert [Decimal(row[6]) for row in served(history, "5")] == [sum(fine[at : at + 5]) for at in (0, 5, 10)]
 
 
 def test_all_formats_serve_the_same_candles_under_the_same_venue(tmp_path: Path) -> None:
@@ -176,9 +174,7 @@ ROW = "2024-01-01,1,1,1,1,1\n"
         ({"AUSDT_60m.csv": HEAD, "AUSDT_1h.csv": HEAD}, "are both AUSDT at interval 60"),
     ],
 )
-def test_what_cannot_be_served_is_refused_in_one_sentence(
-    tmp_path: Path, files: dict[str, str], sentence: str
-) -> None:
+def test_what_cannot_be_served_is_refused_in_one_sentence(tmp_path: Path, files: dict[str, str], sentence: str) -> None:
     for name, content in files.items():
         (tmp_path / name).write_text(content)
 

@@ -55,9 +55,7 @@ def test_a_port_in_use_is_said_in_one_sentence(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_announces_itself_keeps_its_time_and_stops(
-    tmp_path: Path, stop: signal.Signals
-) -> None:
+def test_the_command_announces_itself_keeps_its_time_and_stops(tmp_path: Path, stop: signal.Signals) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text('[{"http": {"status": 503, "path": "kline"}}]')
     command = [sys.executable, "-c", MAIN, "--port", "0", "--seed", "3"]
