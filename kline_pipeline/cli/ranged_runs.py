@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kline_pipeline import datasets
 from kline_pipeline.cli.known_series import declare, learn
@@ -21,6 +21,8 @@ from kline_pipeline.market.series import Series
 
 if TYPE_CHECKING:
     from kline_pipeline.opening import Opened
+
+_WORKERS: Final = 2  # four are no faster on two cores (dagster.md 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def execute(plan: Plan, work: "Opened") -> list[RunOutcome]:
             known = known_symbols(instance, dataset)
             runs += plan_runs(dataset, selection.dates, selection.symbols, known=known)
         with progress_of(runs) as on_progress:
-            return execute_runs(plan.settings, runs, on_progress=on_progress)
+            return execute_runs(plan.settings, runs, on_progress=on_progress, workers=_WORKERS)
 
 
 def _touched(declared: Sequence[Dataset], series: Sequence[Series]) -> list[Dataset]:

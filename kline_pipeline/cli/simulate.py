@@ -3,6 +3,8 @@
 What it serves and how it answers is the business of simulator; here are only its options.
 """
 
+# ruff: noqa: PLC0415 - numpy and uvicorn are loaded by this command only
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -55,7 +57,14 @@ def simulate(
         _refuse("--seed draws a synthetic market and --data replays a recorded one: give one.")
     try:
         exchange = _exchange(
-            _history(data, category, intervals, keep_last, 7 if seed is None else seed, now),
+            _history(
+                data,
+                category=category,
+                intervals=intervals,
+                keep_last=keep_last,
+                seed=7 if seed is None else seed,
+                now=now,
+            ),
             _clock(now),
             requests_per_5s,
             latency_ms,
@@ -66,7 +75,7 @@ def simulate(
         _refuse(str(error))
 
 
-def _history(data: Path | None, category: str, intervals: str, keep_last: bool, seed: int, now: str) -> "History":
+def _history(data: Path | None, *, category: str, intervals: str, keep_last: bool, seed: int, now: str) -> "History":
     from kline_pipeline.simulator.market import SyntheticHistory
     from kline_pipeline.simulator.replay import ReplayHistory
 

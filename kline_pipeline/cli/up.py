@@ -1,0 +1,82 @@
+"""`kline-pipeline up`: Dagster's UI and daemon over one KLINE_HOME, in front, until Ctrl-C."""
+
+import contextlib
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kline_pipeline.config import Settings
+
+
+def up(
+    ctx: typer.Context,
+    *,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI on 127.0.0.1.")] = 3000,
+) -> None:
+    """Run the database if it is the embedded one, migrate it, and serve Dagster's UI and daemon; Ctrl-C stops all.
+
+    Example: kline-pipeline up --port 3000
+    """
+    from kline_pipeline.cli.dagster_children import check_port, dagster_children
+    from kline_pipeline.cli.session import say, started
+
+    with started(ctx) as settings, _only_one(settings.home):
+        check_port(port)
+        with _ready(settings), dagster_children(settings, port) as children:
+            typer.echo(f"Dagster UI: {children.url}")
+            typer.echo(f"KLINE_HOME: {settings.home}; logs in {settings.home / 'dagster'}")
+            typer.echo("Ctrl-C stops all.")
+            try:
+                children.watch()
+            except KeyboardInterrupt:
+                say("stopping")
+
+
+@contextlib.contextmanager
+def _only_one(home: "Path") -> "Iterator[None]":
+    """Hold KLINE_HOME for this `up` alone.
+
+    Raises:
+        StorageError: another `up` holds it.
+    """
+    import fcntl
+    import os
+
+    from kline_pipeline.errors import StorageError
+
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            first = lock.read().strip() or "unknown"
+            raise StorageError(f"`up` runs on {home} already, as process {first}; use that, or stop it first") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _ready(settings: "Settings") -> "Iterator[None]":
+    """Have the database migrated and running, what was left behind closed, and every symbol known to Dagster."""
+    from kline_pipeline import datasets
+    from kline_pipeline.cli.session import say
+    from kline_pipeline.database.engine import connect
+    from kline_pipeline.defs.instance import open_instance
+    from kline_pipeline.defs.orphans import close_orphans
+    from kline_pipeline.defs.symbols import sync_symbols
+
+    declared = datasets.load(settings.datasets_file)
+    with connect(settings) as database:
+        with open_instance(settings) as instance:
+            for run_id in close_orphans(settings, instance, database):
+                say(f"run {run_id[:8]} was left behind by a process that is gone; it is closed")
+            for dataset in declared:
+                sync_symbols(instance, dataset)
+        yield
