@@ -24,6 +24,8 @@ from kline_pipeline.simulator.templates import (
 
 # Below this many ticks a day may only end higher, so that prices stay positive.
 FLOOR_TICKS = 2_000
+# A price further from its anchor than this (in e-foldings) is led back.
+STRAY = 0.25
 # Days are laid out this far ahead of need, so that a running server seldom has to do it again.
 AHEAD_DAYS = 400
 
@@ -81,7 +83,7 @@ def _chain(entry: Entry, library: Library, bits: np.ndarray) -> tuple[Whole, Who
         shape = size * PER_AMPLITUDE + kind
         stretch = max(1, round(reach / AMPLITUDES[size]))
         net = library.day_close[shape]
-        if price < FLOOR_TICKS or abs(math.log(price / anchor)) > 0.25:
+        if price < FLOOR_TICKS or abs(math.log(price / anchor)) > STRAY:
             up = price < anchor or price < FLOOR_TICKS
         else:
             up = bool(word >> 24 & 1)

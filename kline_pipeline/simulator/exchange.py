@@ -21,6 +21,7 @@ MARKET = "/v5/market/"
 DEFAULT_LIMIT, MAX_LIMIT = 200, 1000
 # Times beyond 2200 are taken as 2200: calendars end somewhere.
 FAR_FUTURE_MS = 7_258_118_400_000
+MOST_DIGITS = 18
 
 
 class Exchange:
@@ -106,7 +107,7 @@ class Exchange:
         limit = DEFAULT_LIMIT if limit is None else min(limit, MAX_LIMIT)
         page = _Page(self, request, instrument, now_ms)
         rows = page.rows(start, end, limit) if limit > 0 else []
-        symbol, rows = self.faults.disturbed_page(request, rows, now_ms)
+        symbol, rows = self.faults.disturbed_page(request, rows)
         return wire.kline(symbol, request.category, rows, now_ms)
 
     def _served(self, request: Request, now_ms: int) -> Instrument | None:
@@ -169,6 +170,6 @@ def _optional(query: Mapping[str, str], name: str) -> int | None:
     text = query.get(name, "")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()) or len(text) > 15:
+    if not (text.isascii() and text.isdigit()) or len(text) > MOST_DIGITS:
         raise ValueError(f"{name} invalid")
     return min(int(text), FAR_FUTURE_MS)

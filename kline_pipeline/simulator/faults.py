@@ -100,7 +100,7 @@ class FaultPlan:
             chosen = [i for i, fault in enumerate(self._faults) if fault.kind == "drop" and self._active(i, request)]
             return frozenset(str(self._faults[i].open_time_ms) for i in chosen)
 
-    def disturbed_page(self, request: Request, rows: list[Row], now_ms: int) -> tuple[str, list[Row]]:
+    def disturbed_page(self, request: Request, rows: list[Row]) -> tuple[str, list[Row]]:
         """Return result.symbol and the rows after duplicates, contradictions and corrections."""
         if not self._faults:
             return request.symbol, rows

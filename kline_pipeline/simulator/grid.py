@@ -13,6 +13,8 @@ DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
 # 1970-01-05 was the first Monday: Bybit's weeks start on Monday 00:00 UTC.
 MONDAY_MS = 4 * DAY_MS
+# As seconds this lies in the year 5138, as milliseconds in 1973: smaller numbers are seconds.
+SMALLEST_MS = 100_000_000_000
 # Minutes of every interval; a month has no constant length.
 MINUTES: dict[str, int] = {
     **{code: int(code) for code in ("1", "3", "5", "15", "30", "60", "120", "240", "360", "720")},
@@ -67,7 +69,7 @@ def steps_between(interval: str, first_ms: int, last_ms: int) -> int:
 def divides(fine: str, coarse: str) -> bool:
     """Say whether every candle of `coarse` consists of whole candles of `fine`."""
     if coarse == "M":
-        return fine not in {"W"}
+        return fine != "W"
     return fine != "M" and MINUTES[coarse] % MINUTES[fine] == 0
 
 
@@ -96,8 +98,7 @@ def parse_time_ms(text: str) -> int:
     text = text.strip()
     if text.isascii() and text.isdigit():
         number = int(text)
-        # Seconds stay below this until the year 5138; milliseconds are above it since 1973.
-        return number if number >= 100_000_000_000 else number * 1000
+        return number if number >= SMALLEST_MS else number * 1000
     at = datetime.fromisoformat(text)
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     return (int(at.timestamp()) * 1000) + at.microsecond // 1000

@@ -11,6 +11,8 @@ from kline_pipeline.simulator.days import Days
 from kline_pipeline.simulator.templates import MINUTES_OF_DAY, Library, Whole
 
 BLOCK_MINUTES = 360
+# So few days are computed anew rather than summing up the whole life for them.
+FEW_DAYS = 2
 # Days computed at once: 200 days are 2.3 MB per temporary column.
 CHUNK_DAYS = 200
 
@@ -30,7 +32,7 @@ class Coins:
 
     def turnover(self, days: Days, size: int, first: int, last: int) -> Whole:
         """Return an array (day, candle of `size` minutes) for the days `first` to `last`."""
-        if size < BLOCK_MINUTES or last - first < 2:
+        if size < BLOCK_MINUTES or last - first < FEW_DAYS:
             return self._sums(days, size, first - days.first, last - days.first + 1)
         blocks = self._blocks
         if len(blocks) < len(days):

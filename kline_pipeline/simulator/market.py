@@ -56,7 +56,7 @@ class SyntheticHistory:
         entry = self._entries.get((category, symbol))
         return entry.instrument if entry is not None and entry.instrument.known(now_ms) else None
 
-    def has(self, instrument: Instrument, interval: str) -> bool:
+    def has(self, instrument: Instrument, interval: str) -> bool:  # noqa: ARG002 - as History has it
         """Return True: every interval exists for every synthetic instrument."""
         return True
 

@@ -33,7 +33,7 @@ class Entry:
     nature: Nature
 
 
-def make_entry(
+def make_entry(  # noqa: PLR0917 - a table of symbols reads best in columns
     category: str,
     base: str,
     lives: list[Life],

@@ -106,13 +106,10 @@ def _csv(path: Path) -> tuple[list[str], Iterator[Sequence[Any]]]:
 
 def _arrow(path: Path) -> tuple[list[str], Iterator[Sequence[Any]]]:
     # Imported here: pyarrow takes a third of a second, and most uses need none of it.
-    import pyarrow.feather
-    import pyarrow.parquet
+    import pyarrow.feather  # noqa: PLC0415
+    import pyarrow.parquet  # noqa: PLC0415
 
-    if path.name.endswith(".parquet"):
-        table = pyarrow.parquet.read_table(path)
-    else:
-        table = pyarrow.feather.read_table(path)
+    table = pyarrow.parquet.read_table(path) if path.name.endswith(".parquet") else pyarrow.feather.read_table(path)
     names = [name.lower() for name in table.column_names]
     return names, zip(*(column.to_pylist() for column in table.columns), strict=True)
 
@@ -159,7 +156,7 @@ def _exact(path: Path, opens: Numbers, numbers: list[list[str]]) -> tuple[Column
     texts = [[_plain(path, row, text) for row, text in enumerate(column, 1)] for column in numbers]
     places = [max(len(text.partition(".")[2]) for text in column) for column in texts]
     price, volume = max(places[:4]), places[4]
-    turnover = places[5] if len(places) > 5 else 0
+    turnover = places[5] if len(places) > len(NUMBER_NAMES) else 0
     decimals = [price] * 4 + [volume, turnover]
     # Python integers: no digits of a recording are too many.
     whole = [np.array(_whole(column, digits), dtype=object) for column, digits in zip(texts, decimals, strict=False)]
@@ -173,10 +170,10 @@ def _exact(path: Path, opens: Numbers, numbers: list[list[str]]) -> tuple[Column
 def _plain(path: Path, row: int, text: str) -> str:
     try:
         number = Decimal(text)
-        if not number.is_finite() or number < 0:
-            raise InvalidOperation
-    except InvalidOperation as error:
-        raise HistoryError(f"Row {row} of {path} has {text!r} where a number belongs.") from error
+    except InvalidOperation:
+        number = Decimal("nan")
+    if not number.is_finite() or number < 0:
+        raise HistoryError(f"Row {row} of {path} has {text!r} where a number belongs.")
     plain = format(number, "f")
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 

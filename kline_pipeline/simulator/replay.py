@@ -59,7 +59,7 @@ class ReplayHistory:
         folder: Path,
         category: str,
         intervals: Iterable[str] | None = None,
-        keep_last: bool = False,
+        keep_last: bool = False,  # noqa: FBT001, FBT002 - the last word of --keep-last
     ) -> None:
         """Read all files that are to be served."""
         if category not in CATEGORIES:

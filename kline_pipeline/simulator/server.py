@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import socket
+import sys
 import threading
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl
 
 import uvicorn
@@ -60,7 +61,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._announcement:
-            print(self._announcement, flush=True)
+            sys.stdout.write(f"{self._announcement}\n")
+            sys.stdout.flush()
         self.listening.set()
 
 
@@ -82,7 +84,7 @@ class SimulatorServer:
         self._server = _Server(_config(exchange), "")
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="simulator", daemon=True)
 
-    def __enter__(self) -> "SimulatorServer":
+    def __enter__(self) -> Self:
         """Start answering and return when the port does."""
         self._thread.start()
         if not self._server.listening.wait(START_TIMEOUT_S):

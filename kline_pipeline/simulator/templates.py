@@ -19,6 +19,8 @@ BUSY, QUIET = 32, 16
 PER_AMPLITUDE = BUSY + QUIET
 # Mean of the volume column of a day; a symbol multiplies it to its own.
 MEAN_DAY_VOLUME = 3_000_000
+# Share of the minutes of a quiet day that have no trade.
+FLAT_SHARE = 0.25
 Whole = NDArray[np.int64]
 
 
@@ -61,7 +63,7 @@ def _draw(random: np.random.RandomState, amplitude: int) -> tuple[Whole, ...]:
     activity = 1 + 0.4 * np.cos(clock - 2 * np.pi * 14 / 24)
     storm = np.exp(0.5 * np.repeat(random.normal(size=(PER_AMPLITUDE, 48)), 30, axis=1))
     move = random.normal(size=shape) * activity * storm
-    flat = random.random_sample(shape) < 0.25
+    flat = random.random_sample(shape) < FLAT_SHARE
     flat[:BUSY] = False
     move[flat] = 0
     unit = amplitude * 0.35 / np.sqrt(MINUTES_OF_DAY)

@@ -8,7 +8,6 @@ import pytest
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.grid import month_ms, month_number, utc_ms
 from kline_pipeline.simulator.market import SyntheticHistory
-
 from kline_pipeline_tests.simulator.conftest import NOW_MS, Ask, Clock
 
 

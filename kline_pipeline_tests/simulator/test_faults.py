@@ -12,7 +12,6 @@ from kline_pipeline.simulator.faults import FaultPlan
 from kline_pipeline.simulator.grid import MINUTE_MS, utc_ms
 from kline_pipeline.simulator.market import SyntheticHistory
 from kline_pipeline.simulator.transport import SimulatorTransport
-
 from kline_pipeline_tests.simulator.conftest import Ask, Clock
 
 AT = utc_ms(2024, 2, 10, 12, 0)
@@ -22,7 +21,8 @@ WINDOW = {**SERIES, "start": AT, "end": AT + 2 * MINUTE_MS}
 
 
 def rows(ask: Ask, **query: object) -> list[list[str]]:
-    return ask(**{**WINDOW, **query})["result"]["list"]
+    found: list[list[str]] = ask(**{**WINDOW, **query})["result"]["list"]
+    return found
 
 
 def test_a_dropped_candle_is_missing_from_its_interval_only(exchange: Exchange, ask: Ask) -> None:
@@ -155,13 +155,13 @@ def test_a_bad_plan_is_refused_in_one_sentence_and_changes_nothing(
 
     assert response.status == 400
     assert sentence in json.loads(response.body)["error"]
-    assert [list(fault)[0] for fault in exchange.faults.plan()] == ["reset"]
+    assert [next(iter(fault)) for fault in exchange.faults.plan()] == ["reset"]
 
 
 def test_the_plan_is_replaced_added_to_shown_and_cleared_over_http(exchange: Exchange) -> None:
     def post(content: object) -> list[str]:
         answer = exchange.handle("POST", "/_sim/faults", {}, json.dumps(content).encode())
-        return [list(fault)[0] for fault in json.loads(answer.body)["faults"]]
+        return [next(iter(fault)) for fault in json.loads(answer.body)["faults"]]
 
     assert post([{"reset": {}}, {"truncate": {}}]) == ["reset", "truncate"]
     assert post({"faults": [{"slow": {"seconds": 1}}]}) == ["slow"]
@@ -189,5 +189,5 @@ def test_the_transport_answers_breaks_and_times_out_like_a_network(exchange: Exc
         exchange.faults.replace([{"slow": {"seconds": 4}}])
         assert client.get("/v5/market/time").status_code == 200
         exchange.faults.replace([{"truncate": {}}])
-        with pytest.raises(ValueError, match="Unterminated|Expecting|Invalid"):
+        with pytest.raises(ValueError, match=r"Unterminated|Expecting|Invalid"):
             client.get("/v5/market/time").json()

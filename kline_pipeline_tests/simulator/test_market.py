@@ -1,5 +1,6 @@
 """The synthetic candles: exact aggregates, an unbroken chain, the same for the same seed."""
 
+import itertools
 from collections import defaultdict
 from decimal import Decimal
 
@@ -10,7 +11,6 @@ from kline_pipeline.simulator.grid import DAY_MS, INTERVALS, MINUTE_MS, floor_ms
 from kline_pipeline.simulator.history import Row
 from kline_pipeline.simulator.instruments import Instrument
 from kline_pipeline.simulator.market import SyntheticHistory
-
 from kline_pipeline_tests.simulator.conftest import NOW_MS
 
 # A life's beginning, a hole over weeks, a hole inside one day, an end, and today.
@@ -105,7 +105,7 @@ def test_a_candle_cut_by_a_listing_holds_the_minutes_that_exist(
 def test_days_continue_each_other_and_keep_order_for_the_whole_life(late: SyntheticHistory, entry: object) -> None:
     instrument = entry.instrument  # type: ignore[attr-defined]
     rows = late.newest(instrument, "D", until_ms=LATE_MS, limit=10**6, now_ms=LATE_MS)[::-1]
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         if int(after[0]) == int(before[0]) + DAY_MS:
             assert after[1] == before[4]
     for row in rows:
@@ -122,7 +122,7 @@ def test_minutes_continue_each_other_and_trade_inside_their_range(
     instrument = find(late, category, symbol)
     rows = late.newest(instrument, "1", until_ms=until, limit=min(days, 8) * 1440, now_ms=LATE_MS)[::-1]
     ends = {end for _, end in instrument.lives}
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         joined = int(before[0]) + MINUTE_MS not in ends
         assert not joined or (after[1] == before[4] and int(after[0]) == int(before[0]) + MINUTE_MS)
     for row in rows:

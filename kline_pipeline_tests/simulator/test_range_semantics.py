@@ -5,8 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from kline_pipeline.simulator.grid import DAY_MS, MINUTE_MS, utc_ms
-
-from kline_pipeline_tests.simulator.conftest import NOW_MS
+from kline_pipeline_tests.simulator.conftest import NOW_MS, Ask
 
 Opens = Callable[..., list[int]]
 AT = utc_ms(2024, 2, 10, 12, 0)
@@ -139,9 +138,9 @@ def test_an_end_before_the_start_brings_nothing(opens: Opens) -> None:
     assert opens(start=AT, end=AT - MINUTE_MS) == []
 
 
-def test_a_usdt_symbol_under_inverse_brings_linear_candles_labelled_inverse(ask: Opens) -> None:
+def test_a_usdt_symbol_under_inverse_brings_linear_candles_labelled_inverse(ask: Ask) -> None:
     asked = {"symbol": "BTCUSDT", "interval": "D", "end": AT, "limit": 2}
-    linear, inverse = ask(category="linear", **asked), ask(category="inverse", **asked)  # type: ignore[misc]
+    linear, inverse = ask(category="linear", **asked), ask(category="inverse", **asked)
 
-    assert inverse["result"]["list"] == linear["result"]["list"]  # type: ignore[call-overload]
-    assert inverse["result"]["category"] == "inverse"  # type: ignore[call-overload]
+    assert inverse["result"]["list"] == linear["result"]["list"]
+    assert inverse["result"]["category"] == "inverse"

@@ -12,7 +12,6 @@ import pytest
 from kline_pipeline.simulator.grid import MINUTE_MS, utc_ms
 from kline_pipeline.simulator.history import HistoryError, Row
 from kline_pipeline.simulator.replay import ReplayHistory
-
 from kline_pipeline_tests.simulator.conftest import NOW_MS
 
 DAY = utc_ms(2024, 1, 1)
