@@ -149,15 +149,18 @@ def _started(pid: int) -> str:
 
 def _keep(database: Database, run_id: str, done: Event, first_try: Event) -> None:
     """Take the lock and keep its session alive until `done`."""
-    while not done.is_set():
-        try:
-            with database.engine.connect() as connection:
-                connection.detach()  # closing it then really ends the session, and with it the lock
-                connection.execution_options(isolation_level="AUTOCOMMIT")
-                _keep_session(connection, run_id, done, first_try)
-        except DBAPIError:
-            first_try.set()
-            done.wait(_KEEP_ALIVE_S)
+    engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
+    try:
+        while not done.is_set():
+            try:
+                with engine.connect() as connection:
+                    connection.detach()  # closing it then really ends the session, and with it the lock
+                    _keep_session(connection, run_id, done, first_try)
+            except DBAPIError:
+                first_try.set()
+                done.wait(_KEEP_ALIVE_S)
+    finally:
+        first_try.set()
 
 
 def _keep_session(connection: Connection, run_id: str, done: Event, first_try: Event) -> None:
