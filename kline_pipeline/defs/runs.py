@@ -125,8 +125,9 @@ class _Pool:
 
     def end(self) -> None:
         """Let the idle workers end."""
-        for connection, worker in self._workers.items():
+        for connection in self._workers:
             _send(connection, None)
+        for connection, worker in self._workers.items():
             worker.process.join(_END_S)
             self._kill(connection, worker)
 

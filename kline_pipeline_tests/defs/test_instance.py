@@ -1,0 +1,110 @@
+"""Dagster's storage and how runs show that they live; no run is executed here."""
+
+import os
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus
+from dagster._core.test_utils import create_run_for_test
+from dagster._core.utils import make_new_run_id
+
+from kline_pipeline.config import Settings
+from kline_pipeline.database.engine import Database
+from kline_pipeline.defs.instance import open_instance, write_dagster_home
+from kline_pipeline.defs.orphans import LOCK_TAG, close_orphans, hold_run_lock, process_tags
+
+
+@pytest.fixture
+def instance(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+    assert settings.database_url is not None
+    monkeypatch.setenv("KLINE_DATABASE_URL", settings.database_url.get_secret_value())
+    names = ("KLINE_HOME", "KLINE_WORK_URL", "KLINE_SNAPSHOT_URL", "BYBIT_BASE_URL", "DAGSTER_HOME")
+    for name in (*names, "DAGSTER_EVENT_BATCH_SIZE"):
+        monkeypatch.setenv(name, "1")
+    with open_instance(settings) as opened:
+        yield opened
+
+
+def _run(instance: DagsterInstance, tags: Mapping[str, str], run_id: str | None = None) -> str:
+    status = DagsterRunStatus.STARTED
+    return create_run_for_test(instance, run_id=run_id, status=status, tags=dict(tags)).run_id
+
+
+def _tags_of_a_dead_process(run_id: str) -> dict[str, str]:
+    """Tags of a process that ended and whose number another one, this one, has now."""
+    return process_tags(run_id) | {"kline/started": "1"}
+
+
+def test_the_top_level_dagster_yaml_is_the_packaged_one() -> None:
+    top = Path(__file__).parents[2] / "dagster.yaml"
+    assert top.read_text() == (files("kline_pipeline") / "deploy" / "dagster.yaml").read_text()
+
+
+def test_a_changed_dagster_yaml_is_written_again(settings: Settings) -> None:
+    written = write_dagster_home(settings) / "dagster.yaml"
+    packaged = written.read_text()
+    written.write_text("telemetry: {}\n")
+    assert (write_dagster_home(settings) / "dagster.yaml").read_text() == packaged
+
+
+def test_dagster_keeps_its_tables_in_its_own_schema(instance: DagsterInstance, database: Database) -> None:
+    run_id = _run(instance, {})
+    with database.engine.connect() as connection:
+        found = connection.exec_driver_sql("select run_id from dagster.runs").scalars().all()
+    assert found == [run_id]
+
+
+def test_a_failed_run_is_not_retried_for_its_candles(instance: DagsterInstance) -> None:
+    assert instance.run_retries_enabled
+    assert not instance.run_retries_retry_on_asset_or_op_failure
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="start times of processes: Linux")
+def test_a_run_whose_process_is_gone_is_closed_at_once(
+    settings: Settings, instance: DagsterInstance, database: Database
+) -> None:
+    run_id = make_new_run_id()
+    _run(instance, _tags_of_a_dead_process(run_id), run_id)
+    assert close_orphans(settings, instance, database) == [run_id]
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status == DagsterRunStatus.FAILURE
+
+
+def test_a_run_that_holds_its_lock_is_left_alone_whatever_its_tags_say(
+    settings: Settings, instance: DagsterInstance, database: Database
+) -> None:
+    run_id = make_new_run_id()
+    _run(instance, _tags_of_a_dead_process(run_id), run_id)
+    with hold_run_lock(database, run_id):
+        assert close_orphans(settings, instance, database) == []
+
+
+def test_the_lock_is_free_again_after_the_block(
+    settings: Settings, instance: DagsterInstance, database: Database
+) -> None:
+    run_id = make_new_run_id()
+    _run(instance, _tags_of_a_dead_process(run_id), run_id)
+    with hold_run_lock(database, run_id), hold_run_lock(database, run_id):
+        assert close_orphans(settings, instance, database) == []
+    assert close_orphans(settings, instance, database) == [run_id]
+
+
+def test_inherited_tags_close_no_repetition(settings: Settings, instance: DagsterInstance, database: Database) -> None:
+    repetition = _run(instance, _tags_of_a_dead_process(make_new_run_id()))
+    assert close_orphans(settings, instance, database) == []
+    with hold_run_lock(database, repetition, instance):
+        run = instance.get_run_by_id(repetition)
+    assert run is not None
+    assert run.tags[LOCK_TAG] == repetition
+    assert run.tags["kline/pid"] != str(os.getpid())
+
+
+def test_a_young_run_of_a_living_process_is_left_alone(
+    settings: Settings, instance: DagsterInstance, database: Database
+) -> None:
+    run_id = make_new_run_id()
+    _run(instance, process_tags(run_id), run_id)
+    assert close_orphans(settings, instance, database) == []

@@ -1,0 +1,249 @@
+"""Range runs in worker processes against the simulator on a loopback port; PostgreSQL, Dagster and processes are real."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+from collections.abc import Callable, Iterator
+from datetime import date
+from itertools import product
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus
+
+from kline_pipeline import datasets
+from kline_pipeline.config import Settings
+from kline_pipeline.database.engine import Database
+from kline_pipeline.datasets import Cell, Dataset
+from kline_pipeline.defs.instance import open_instance
+from kline_pipeline.defs.orphans import close_orphans
+from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS
+from kline_pipeline.defs.runs import RunEvent, execute_runs, plan_runs
+from kline_pipeline.defs.symbols import add_symbol, known_symbols, remove_symbol, sync_symbols
+from kline_pipeline.errors import UnknownSeries
+from kline_pipeline.market.interval import Interval
+from kline_pipeline.simulator.exchange import Exchange
+from kline_pipeline.simulator.market import SyntheticHistory
+from kline_pipeline.simulator.server import SimulatorServer
+
+NOW_MS = 1_712_752_496_000  # 2024-04-10T12:34:56Z
+HOURLY = Dataset("linear", Interval("60"), date(2024, 1, 1), "month", ("BTCUSDT", "ETHUSDT", "SOLUSDT"))
+DECLARED = """
+[[dataset]]
+category = "linear"
+interval = "60"
+start = 2024-01-01
+symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
+"""
+MARCH, APRIL = date(2024, 3, 1), date(2024, 4, 1)
+MONTHS = [date(2024, 1, 1), date(2024, 2, 1), MARCH, APRIL]
+
+
+@pytest.fixture
+def exchange() -> Exchange:
+    return Exchange(SyntheticHistory(7, now_ms=NOW_MS), clock=lambda: NOW_MS, requests_per_5s=10**9)
+
+
+@pytest.fixture
+def world(settings: Settings, exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Settings that worker processes find in the environment, three hourly symbols, and an exchange that answers."""
+    assert settings.database_url is not None
+    settings.home.mkdir(parents=True)
+    (settings.home / "datasets.toml").write_text(DECLARED)
+    with SimulatorServer(exchange) as server:
+        for name, value in {
+            "KLINE_HOME": str(settings.home),
+            "KLINE_DATABASE_URL": settings.database_url.get_secret_value(),
+            "KLINE_DATASETS_FILE": str(settings.home / "datasets.toml"),
+            "KLINE_WORK_URL": settings.work_url,
+            "KLINE_SNAPSHOT_URL": settings.snapshot_url,
+            "BYBIT_BASE_URL": server.url,
+            "DAGSTER_HOME": "",
+            "DAGSTER_EVENT_BATCH_SIZE": "500",
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield Settings.load()
+
+
+@pytest.fixture
+def instance(world: Settings) -> Iterator[DagsterInstance]:
+    with open_instance(world) as opened:
+        sync_symbols(opened, datasets.load(world.datasets_file)[0])
+        yield opened
+
+
+def _ignore(_: RunEvent) -> None:
+    pass
+
+
+def _on_start(act: Callable[[RunEvent], None]) -> Callable[[RunEvent], None]:
+    return lambda event: act(event) if event.kind == "started" else None
+
+
+def test_runs_hold_every_asked_partition_once_and_no_other() -> None:
+    known = [f"S{number}USDT" for number in range(40)]
+    symbols = [known[number] for number in (3, 4, 5, 9, 0, *range(20, 40))]
+    dates = [date(2020 + number // 12, number % 12 + 1, 1) for number in range(30) if number != 7]
+    runs = plan_runs(HOURLY, reversed(dates), symbols, known=known)
+    cells = [cell for run in runs for cell in run.cells]
+    assert sorted(cells) == sorted(Cell(day, symbol) for day, symbol in product(dates, symbols))
+
+
+def test_a_run_has_no_hole_in_dates_or_symbols() -> None:
+    runs = plan_runs(HOURLY, [MONTHS[0], MARCH, APRIL], ["SOLUSDT", "BTCUSDT"], known=HOURLY.symbols)
+    assert [(run.dates, run.symbols) for run in runs] == [
+        ((MONTHS[0],), ("BTCUSDT",)),
+        ((MARCH, APRIL), ("BTCUSDT",)),
+        ((MONTHS[0],), ("SOLUSDT",)),
+        ((MARCH, APRIL), ("SOLUSDT",)),
+    ]
+
+
+@pytest.mark.parametrize("code", ["1", "60", "D"])
+def test_a_run_stays_below_what_dagster_and_memory_bear(code: str) -> None:
+    dataset = Dataset("linear", Interval(code), date(2020, 1, 1), "month", ())
+    dates = dataset.dates(NOW_MS)
+    known = [f"S{number}USDT" for number in range(60)]
+    runs = plan_runs(dataset, dates, known, known=known)
+    assert all(len(run.cells) <= MOST_CELLS and run.expected <= MOST_CANDLES for run in runs)
+    assert sum(len(run.cells) for run in runs) == len(dates) * len(known)
+
+
+def test_a_symbol_that_dagster_does_not_know_is_refused() -> None:
+    with pytest.raises(UnknownSeries, match="DOGEUSDT"):
+        plan_runs(HOURLY, MONTHS, ["DOGEUSDT"], known=HOURLY.symbols)
+
+
+def test_nothing_asked_is_no_run() -> None:
+    assert plan_runs(HOURLY, [], HOURLY.symbols, known=HOURLY.symbols) == []
+
+
+def test_symbols_come_and_go_without_losing_their_order(instance: DagsterInstance) -> None:
+    assert sync_symbols(instance, HOURLY) == []
+    assert remove_symbol(instance, HOURLY, "BTCUSDT")
+    assert not remove_symbol(instance, HOURLY, "BTCUSDT")
+    assert add_symbol(instance, HOURLY, "BTCUSDT")
+    assert not add_symbol(instance, HOURLY, "BTCUSDT")
+    assert known_symbols(instance, HOURLY) == ["ETHUSDT", "SOLUSDT", "BTCUSDT"]
+
+
+def test_a_range_run_materializes_its_rectangle_and_tells_of_each_partition(
+    world: Settings, instance: DagsterInstance
+) -> None:
+    runs = plan_runs(HOURLY, [MARCH, APRIL], ["BTCUSDT", "SOLUSDT"], known=known_symbols(instance, HOURLY))
+    events: list[RunEvent] = []
+    outcomes = execute_runs(world, runs, on_progress=events.append, workers=2)
+    assert [(outcome.success, outcome.error) for outcome in outcomes] == [(True, "")] * 2
+    assert [outcome.run for outcome in outcomes] == runs
+    for asset in ("raw_batches", "candles", "candles_postgres", "candles_parquet"):
+        told = [event.cell for event in events if event.kind == "cell" and event.asset == asset]
+        assert sorted(cell for cell in told if cell) == sorted(cell for run in runs for cell in run.cells)
+    assert sorted(event.run_id for event in events if event.kind == "finished") == sorted(
+        outcome.run_id for outcome in outcomes
+    )
+    stored = {path.parent.name for path in Path(world.snapshot_url).rglob("*.parquet")}
+    assert stored == {"BTCUSDT", "SOLUSDT"}
+    for outcome in outcomes:
+        run = instance.get_run_by_id(outcome.run_id)
+        assert run is not None
+        assert run.remote_job_origin is not None
+        assert run.remote_job_origin.location_name == "kline_pipeline"
+        assert run.tags["dagster/max_retries"] == "0"
+        checks = instance.all_logs(outcome.run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
+        assert {entry.dagster_event.asset_check_evaluation_data.partition for entry in checks if entry.dagster_event}
+
+
+def test_a_gap_fails_exactly_its_partition_and_says_where(
+    world: Settings, instance: DagsterInstance, exchange: Exchange
+) -> None:
+    hole = {"category": "linear", "symbol": "ETHUSDT", "interval": "60", "open_time": "2024-03-10T05:00"}
+    exchange.faults.replace([{"drop": hole}])
+    runs = plan_runs(HOURLY, [MARCH, APRIL], ["ETHUSDT"], known=known_symbols(instance, HOURLY))
+    (outcome,) = execute_runs(world, runs, on_progress=_ignore, workers=1)
+    assert not outcome.success
+    assert {failed.cell for failed in outcome.failed} == {Cell(MARCH, "ETHUSDT")}
+    assert "no_gaps" in {failed.check for failed in outcome.failed}
+    assert {failed.asset for failed in outcome.failed} >= {"candles_postgres", "candles_parquet"}
+    assert all(failed.reason for failed in outcome.failed if failed.check == "no_gaps")
+
+
+def test_a_single_partition_is_a_run_of_that_partition(world: Settings, instance: DagsterInstance) -> None:
+    runs = plan_runs(HOURLY, [APRIL], ["BTCUSDT"], known=known_symbols(instance, HOURLY))
+    (outcome,) = execute_runs(world, runs, on_progress=_ignore, workers=4)
+    run = instance.get_run_by_id(outcome.run_id)
+    assert outcome.success
+    assert run is not None
+    assert run.tags["dagster/partition"] == "2024-04-01|BTCUSDT"
+
+
+def test_ctrl_c_cancels_the_runs_and_ends_the_workers(world: Settings, instance: DagsterInstance) -> None:
+    runs = plan_runs(HOURLY, MONTHS, ["BTCUSDT"], known=known_symbols(instance, HOURLY))
+    started: list[str] = []
+
+    def interrupt(event: RunEvent) -> None:
+        started.append(event.run_id)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        execute_runs(world, runs, on_progress=_on_start(interrupt), workers=1)
+    run = instance.get_run_by_id(started[0])
+    assert run is not None
+    assert run.status == DagsterRunStatus.CANCELED
+    assert multiprocessing.active_children() == []
+
+
+def test_a_killed_worker_costs_its_run_only(world: Settings, instance: DagsterInstance) -> None:
+    runs = plan_runs(HOURLY, [APRIL], ["BTCUSDT", "SOLUSDT"], known=known_symbols(instance, HOURLY))
+    killed: list[str] = []
+
+    def kill_first(event: RunEvent) -> None:
+        if not killed:
+            killed.append(event.run_id)
+            os.kill(_process_of(instance, event.run_id), signal.SIGKILL)
+
+    first, second = execute_runs(world, runs, on_progress=_on_start(kill_first), workers=1)
+    assert (first.status, second.success) == ("failed", True)
+    assert "workers.log" in first.error
+    run = instance.get_run_by_id(killed[0])
+    assert run is not None
+    assert run.status == DagsterRunStatus.FAILURE
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for the end of a process that is no child: Linux")
+def test_workers_end_with_a_killed_parent_and_their_run_is_closed(
+    world: Settings, instance: DagsterInstance, database: Database, exchange: Exchange
+) -> None:
+    exchange.faults.replace([{"slow": {"seconds": 5, "path": "kline"}}])
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    parent = context.Process(target=_parent, args=(theirs,))
+    parent.start()
+    run_id = ours.recv()
+    worker = os.pidfd_open(_process_of(instance, run_id))
+    parent.kill()
+    parent.join()
+    assert multiprocessing.connection.wait([worker], timeout=5) == [worker]
+    os.close(worker)
+    ours.close()
+    theirs.close()
+    assert close_orphans(world, instance, database) == [run_id]
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status == DagsterRunStatus.FAILURE
+    assert close_orphans(world, instance, database) == []
+
+
+def _parent(connection: Connection) -> None:
+    """Run what the test will kill: a command that executes one run."""
+    settings = Settings.load()
+    with open_instance(settings) as instance:
+        runs = plan_runs(HOURLY, MONTHS, ["BTCUSDT"], known=known_symbols(instance, HOURLY))
+    execute_runs(settings, runs, on_progress=_on_start(lambda event: connection.send(event.run_id)), workers=1)
+
+
+def _process_of(instance: DagsterInstance, run_id: str) -> int:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return int(run.tags["kline/pid"])
