@@ -238,15 +238,17 @@ def test_an_older_derivation_steps_back_before_a_newer_landing(sim: World) -> No
     )
     sim.run(HOURLY, (FEBRUARY, "BTCUSDT"))
     newer = sim.table("linear:BTCUSDT:60")
+    verdict = sim.pipeline.verdict(HOURLY, cell)
     for batch in raw.iterdir():
         batch.unlink()
     for batch in (raw.parent / "aside").iterdir():
         batch.rename(raw / batch.name)
 
-    sim.pipeline.derive(HOURLY, [cell], now_ms=sim.clock())
+    stepped_back = sim.pipeline.derive(HOURLY, [cell], now_ms=sim.clock())
     sim.pipeline.land_postgres(HOURLY, [cell])
     sim.pipeline.land_parquet(HOURLY, [cell])
 
+    assert stepped_back[cell] == sim.pipeline.verdict(HOURLY, cell) == verdict
     assert sim.table("linear:BTCUSDT:60") == newer
     assert next(row for row in newer if row[0] == ms("2024-02-10 07:00"))[5] == Decimal(1)
 

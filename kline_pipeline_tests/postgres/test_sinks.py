@@ -1,0 +1,134 @@
+"""The two sinks by themselves: idempotent, exact, and a lower generation never wins."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from sqlalchemy import text
+
+from kline_pipeline.candles.derive import Generation
+from kline_pipeline.config import Settings
+from kline_pipeline.database.engine import Database
+from kline_pipeline.evidence import coverage
+from kline_pipeline.evidence.series_ids import series_id
+from kline_pipeline.files import Folder
+from kline_pipeline.market.schema import CANDLE_SCHEMA, NUMBER_COLUMNS, sha256_of
+from kline_pipeline.market.series import Series
+from kline_pipeline.market.window import Window
+from kline_pipeline.sinks import candles_parquet, candles_postgres
+from kline_pipeline.sinks.landing import Held, ToLand
+from kline_pipeline_tests.batches import at
+
+DAY = date(2024, 1, 1)
+OLD, NEW = Generation(1, 1, "a"), Generation(2, 1, "b")
+Land = Callable[[ToLand], Held]
+
+
+def to_land(generation: Generation, closes: list[str], sinks: tuple[str, ...] = ("postgres",)) -> ToLand:
+    rows = [
+        {"open_time_ms": at(minute), **dict.fromkeys(NUMBER_COLUMNS, "1"), "close": close}
+        for minute, close in enumerate(closes)
+    ]
+    candles = pa.Table.from_pylist(rows, schema=CANDLE_SCHEMA)
+    return ToLand(
+        series=Series.parse("linear:BTCUSDT:1"),
+        date=DAY,
+        window=Window(at(0), at(1440)),
+        candles=candles,
+        sha256=sha256_of(candles),
+        generation=generation,
+        sinks=sinks,
+    )
+
+
+@pytest.fixture(params=["postgres", "parquet"])
+def land(request: pytest.FixtureRequest, database: Database, settings: Settings) -> Iterator[Land]:
+    """Landing in one of the sinks, of a partition whose derivation the ledger knows."""
+    sink = str(request.param)
+
+    def landed(partition: ToLand) -> Held:
+        partition = replace(partition, sinks=(sink,))
+        with database.engine.begin() as connection:
+            key = series_id(connection, partition.series)
+            derived = coverage.Derived(
+                state="pending", window=partition.window, expected=2, present=2, missing=0, first_ms=at(0),
+                last_ms=at(1), sha256=partition.sha256, generation=str(partition.generation), reasons=(),
+            )  # fmt: skip
+            coverage.record(connection, key, DAY, derived, coverage.row(connection, key, DAY))
+        if sink == "postgres":
+            return candles_postgres.land(database, partition)
+        return candles_parquet.land(database, Folder(settings.snapshot_url), partition)
+
+    yield landed
+
+
+def test_what_was_written_is_what_is_read_back(land: Land) -> None:
+    held = land(to_land(OLD, ["1.5", "0.00000001"]))
+
+    assert (held.rows, held.first_ms, held.last_ms, held.written) == (2, at(0), at(1), 2)
+    assert held.sha256 == to_land(OLD, ["1.5", "0.00000001"]).sha256
+
+
+def test_landing_again_writes_nothing(land: Land) -> None:
+    land(to_land(OLD, ["1.5", "2"]))
+
+    assert land(to_land(NEW, ["1.5", "2"])).written == 0
+
+
+def test_a_lower_generation_steps_back(land: Land) -> None:
+    land(to_land(NEW, ["1.5", "2"]))
+
+    late = land(to_land(OLD, ["9", "9"]))
+
+    assert late.stepped_back
+    assert late.sha256 == to_land(NEW, ["1.5", "2"]).sha256
+
+
+def test_a_higher_generation_replaces_what_stands(land: Land) -> None:
+    land(to_land(OLD, ["9", "9", "9"]))
+
+    held = land(to_land(NEW, ["1.5", "9"]))
+
+    assert held.sha256 == to_land(NEW, ["1.5", "9"]).sha256
+    assert held.rows == 2
+
+
+def test_an_empty_partition_lands_empty(land: Land) -> None:
+    held = land(to_land(OLD, []))
+
+    assert (held.rows, held.first_ms, held.last_ms) == (0, None, None)
+
+
+def test_only_what_differs_is_touched_in_the_table(database: Database) -> None:
+    with database.engine.begin() as connection:
+        key = series_id(connection, Series.parse("linear:BTCUSDT:1"))
+        derived = coverage.Derived(
+            state="pending", window=Window(at(0), at(1440)), expected=3, present=3, missing=0, first_ms=at(0),
+            last_ms=at(2), sha256="", generation=str(OLD), reasons=(),
+        )  # fmt: skip
+        coverage.record(connection, key, DAY, derived, None)
+    candles_postgres.land(database, to_land(OLD, ["1", "2", "3"]))
+
+    held = candles_postgres.land(database, to_land(NEW, ["1", "9", "3", "4"]))
+
+    assert held.written == 2
+
+
+def test_the_same_candles_are_the_same_bytes(tmp_path: Path) -> None:
+    partition = to_land(OLD, ["1.5", "2"])
+
+    first = candles_parquet.encode(partition.series, partition.candles)
+    again = candles_parquet.encode(partition.series, pa.concat_tables([partition.candles.slice(0, 1), partition.candles.slice(1)]))
+
+    assert first == again
+
+
+def test_a_landing_that_is_rolled_back_leaves_neither_rows_nor_ledger(database: Database) -> None:
+    with pytest.raises(LookupError, match="derive before landing"):
+        candles_postgres.land(database, to_land(OLD, ["1", "2"]))
+
+    with database.engine.begin() as connection:
+        assert connection.execute(text("select count(*) from kline.candles")).scalar() == 0
