@@ -1,4 +1,4 @@
-"""Opening what the flow needs from the settings, and closing it again: the one place where client, budget, database and pipeline meet.
+"""Opening what the flow needs, and closing it again: where client, budget, database and pipeline meet.
 
 Dagster's resource and the commands both come here; nothing here knows Dagster.
 """

@@ -40,7 +40,7 @@ _SINK_WORDS: Final = {
 
 
 def partitions_def(dataset: Dataset) -> dg.MultiPartitionsDefinition:
-    """Return the partitions of a dataset: every date up to and including the open one, with every symbol added so far."""
+    """Return the partitions of a dataset: every date up to and including the open one, with every symbol."""
     ticks, _ = _GRAINS[dataset.grain]
     dates = dg.TimeWindowPartitionsDefinition(
         start=datetime(dataset.start.year, dataset.start.month, dataset.start.day, tzinfo=UTC),
@@ -82,7 +82,8 @@ def _raw_batches(dataset: Dataset, options: Mapping[str, Any]) -> dg.AssetsDefin
             for cell, report in pipeline.fill(dataset, _cells(context)).items():
                 _tell(context, "raw_batches", cell, _fill_facts(report))
 
-    return _asset(dataset, "raw_batches", "What the exchange answered, verbatim", [], options, raw_batches)
+    words = "What the exchange answered, verbatim"
+    return _asset(dataset, "raw_batches", words, deps=[], options=options, body=raw_batches)
 
 
 def _candles(dataset: Dataset, options: Mapping[str, Any]) -> dg.AssetsDefinition:
@@ -95,7 +96,7 @@ def _candles(dataset: Dataset, options: Mapping[str, Any]) -> dg.AssetsDefinitio
 
     deps = [asset_key(dataset, "raw_batches")]
     words = "Candles derived from the raw batches and judged; quarantined ones are here too, and do not land"
-    return _asset(dataset, "candles", words, deps, options, candles)
+    return _asset(dataset, "candles", words, deps=deps, options=options, body=candles)
 
 
 def _sink(dataset: Dataset, sink: str, options: Mapping[str, Any]) -> dg.AssetsDefinition:
@@ -119,13 +120,14 @@ def _sink(dataset: Dataset, sink: str, options: Mapping[str, Any]) -> dg.AssetsD
         options["partitions_def"],
     )
     deps = [asset_key(dataset, "candles")]
-    return _asset(dataset, name, _SINK_WORDS[sink], deps, {**options, "check_specs": [spec]}, body)
+    return _asset(dataset, name, _SINK_WORDS[sink], deps=deps, options={**options, "check_specs": [spec]}, body=body)
 
 
 def _asset(
     dataset: Dataset,
     name: str,
     description: str,
+    *,
     deps: Sequence[dg.AssetKey],
     options: Mapping[str, Any],
     body: Callable[..., Any],
@@ -168,7 +170,7 @@ def _tell(context: dg.AssetExecutionContext, name: str, cell: Cell, facts: Mappi
 
 
 def _log(context: dg.AssetExecutionContext, name: str, cell: Cell, facts: Mapping[str, Any]) -> None:
-    context.log.info(f"{PROGRESS_MARK} {name} {partition_key(cell)} {json.dumps(facts)}")
+    context.log.info("%s %s %s %s", PROGRESS_MARK, name, partition_key(cell), json.dumps(facts))
 
 
 def _fill_facts(report: FillReport) -> dict[str, Any]:

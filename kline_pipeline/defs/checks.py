@@ -1,4 +1,4 @@
-"""The checks of the candles of a dataset, one result per partition; the rules are in checks/, the sinks' own checks in assets."""
+"""The checks of the candles of a dataset, one result per partition; rules are in checks/, the sinks' own in assets."""
 
 from collections.abc import Iterator
 from typing import Any, Final

@@ -1,8 +1,8 @@
 """Results per partition: the only module that touches Dagster's preview and internal interfaces for checks.
 
 Dagster 1.13.27 stores one result without a partition when a check runs over a range, and fails when it runs over no
-partition (dagster.md 1.3). Here a check yields the evaluations itself, and a sink whose cells landed in part logs the good
-ones and fails exactly the bad ones (dagster.md 8). What is judged, and how, is not known here.
+partition (dagster.md 1.3). Here a check yields the evaluations itself, and a sink whose cells landed in part logs the
+good ones and fails exactly the bad ones (dagster.md 8). What is judged, and how, is not known here.
 """
 
 import warnings
@@ -91,11 +91,11 @@ def check_results(
         for key in keys:
             result = one(key)
             if result is None:
-                context.log.info(f"{spec.name} has no result for {key}: nothing of it has been derived")
+                context.log.info("%s has no result for %s: nothing of it has been derived", spec.name, key)
             else:
                 yield _evaluation(spec.key, result, key, targets.get(key))
     else:
-        context.log.info(f"{spec.name}: a run over no partition has one result, over all that is stored")
+        context.log.info("%s: a run over no partition has one result, over all that is stored", spec.name)
         yield _evaluation(spec.key, stored(), None, None)
     for name in context.op_execution_context.selected_output_names:
         yield dg.Output(None, output_name=name)
@@ -111,7 +111,7 @@ def landing_results(
         check: its inline check.
         landed: per partition key of the run what came of it.
 
-    A run over no partition never comes here: Dagster refuses it before the body of an asset that has a partitioned input.
+    A run over no partition never comes here: Dagster refuses it before the body of an asset with a partitioned input.
 
     Raises:
         Failure: some are bad; it names them and is not retried.
@@ -157,7 +157,7 @@ def _evaluation(
 
 
 def _targets(instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str]) -> dict[str, Target]:
-    """Return the newest materialization of each partition that has one; without it the page shows the check as missing."""
+    """Return the newest materialization of each partition; without it the page shows the check as missing."""
     newest = instance.get_latest_storage_id_by_partition(
         asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(keys)
     )

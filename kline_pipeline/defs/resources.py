@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final, Optional
+from typing import Annotated, Any, Final
 
 import dagster as dg
 from pydantic import Field, create_model
@@ -15,8 +15,7 @@ from kline_pipeline.pipeline import Pipeline
 
 def _override(field: FieldInfo) -> tuple[Any, Any]:
     checked = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-    # Optional, not `| None`: Dagster's config schema understands the first in every Python that we support.
-    return Optional[checked], Field(default=None, description=field.description)
+    return checked | None, Field(default=None, description=field.description)
 
 
 _FIELDS: Final[dict[str, Any]] = {name: _override(field) for name, field in BybitSettings.model_fields.items()}
@@ -40,7 +39,7 @@ class PipelineResource(dg.ConfigurableResource[Pipeline]):
     bybit: dg.ResourceDependency[BybitResource]
 
     @contextmanager
-    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Pipeline]:
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Pipeline]:  # noqa: ARG002
         """Open the pipeline for a run and close it after it.
 
         Raises:

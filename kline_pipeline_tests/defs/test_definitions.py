@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from kline_pipeline import datasets
 from kline_pipeline.config import BybitSettings, Settings
-from kline_pipeline.defs.resources import BybitResource, resources
 from kline_pipeline.definitions import definitions_of
+from kline_pipeline.defs.resources import BybitResource, resources
 from kline_pipeline.errors import DatasetsError
 from kline_pipeline.pipeline import Pipeline
 

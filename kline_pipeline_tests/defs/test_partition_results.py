@@ -1,4 +1,4 @@
-"""Results per partition on a real Dagster instance: what the instance stored, for the matrix of dagster.md 1.3 and 8."""
+"""Results per partition on a real Dagster instance: what it stored, for the matrix of dagster.md 1.3 and 8."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -58,7 +58,9 @@ class Ran:
     def failure(self) -> str:
         """Return the sentence of the step that failed."""
         (entry,) = self.instance.all_logs(self.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-        return str(entry.get_dagster_event().step_failure_data.user_failure_data.description)
+        told = entry.get_dagster_event().step_failure_data.user_failure_data
+        assert told is not None
+        return str(told.description)
 
 
 @dataclass
@@ -114,7 +116,7 @@ class Chain:
         return {key: status.value if status else None for key, status in found.items()}
 
     def page(self, check: dg.AssetCheckKey) -> dict[str | None, tuple[str, bool]]:
-        """Return what the partition page of a check shows: the status, and whether it is of the newest materialization."""
+        """Return what the page of a check shows: the status, and whether it is of the newest materialization."""
         infos = self.instance.event_log_storage.get_asset_check_partition_info([check])
         return {info.partition_key: (info.latest_execution_status.value, info.is_current) for info in infos}
 
