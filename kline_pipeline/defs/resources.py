@@ -14,7 +14,7 @@ from kline_pipeline.pipeline import Pipeline
 
 
 def _override(field: FieldInfo) -> tuple[Any, Any]:
-    checked = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    checked: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     return checked | None, Field(default=None, description=field.description)
 
 
