@@ -33,6 +33,7 @@ _LIVE: Final = [
 ]
 _YOUNG_S: Final = 60.0
 _BETWEEN_LOOKS_S: Final = 15.0
+_SESSION_END_S: Final = 2.0
 _KEEP_ALIVE_S: Final = 5.0
 _MESSAGE: Final = (
     "The process of this run ended without a word (killed, or the machine went down); "
@@ -46,7 +47,7 @@ def process_tags(run_id: str) -> dict[str, str]:
         LOCK_TAG: run_id,
         "kline/host": socket.gethostname(),
         "kline/pid": str(os.getpid()),
-        "kline/started": _started(os.getpid()),
+        "kline/started": _state_and_start(os.getpid())[1],
     }
 
 
@@ -58,6 +59,8 @@ def hold_run_lock(database: Database, run_id: str, instance: DagsterInstance | N
     the worker does around the resources of its run, this one waits in the background for it.
 
     Args:
+        database: gives the connection.
+        run_id: Dagster's.
         instance: given, the run is tagged as one that shows its life by its lock; runs begun elsewhere need it.
     """
     if instance is not None:
@@ -84,12 +87,13 @@ def close_orphans(settings: Settings, instance: DagsterInstance, database: Datab
     """
     del settings
     records = [record for record in instance.get_run_records(RunsFilter(statuses=_LIVE)) if _ours(record)]
-    free = [record for record in records if _is_free(database, record.dagster_run.run_id)]
-    gone = [record for record in free if _process_is_gone(record.dagster_run.tags)]
-    suspected = [record for record in free if record not in gone and _age_s(record) > _YOUNG_S]
+    dead = [record for record in records if _process_is_gone(record.dagster_run.tags)]
+    gone = [record for record in dead if _is_free(database, record, patience_s=_SESSION_END_S)]
+    suspected = [record for record in records if record not in dead and _age_s(record) > _YOUNG_S]
+    suspected = [record for record in suspected if _is_free(database, record)]
     if suspected:
         time.sleep(_BETWEEN_LOOKS_S)
-        gone += [record for record in suspected if _is_free(database, record.dagster_run.run_id)]
+        gone += [record for record in suspected if _is_free(database, record)]
     return [run_id for run_id in (record.dagster_run.run_id for record in gone) if _close(instance, run_id)]
 
 
@@ -116,12 +120,16 @@ def _age_s(record: RunRecord) -> float:
     return time.time() - (record.start_time or record.create_timestamp.timestamp())
 
 
-def _is_free(database: Database, run_id: str) -> bool:
+def _is_free(database: Database, record: RunRecord, patience_s: float = 0.0) -> bool:
+    """Return whether nobody holds the lock of a run, waiting so long for the session of a killed process to end."""
+    run_id, end_s = record.dagster_run.run_id, time.monotonic() + patience_s
     with database.translate_errors(), database.engine.connect() as connection:
-        free = take(connection, run_id)
-        if free:
-            release_run_lock(connection, run_id)
-        return free
+        while not take(connection, run_id):
+            if time.monotonic() >= end_s:
+                return False
+            time.sleep(0.1)
+        release_run_lock(connection, run_id)
+        return True
 
 
 def _process_is_gone(tags: Mapping[str, str]) -> bool:
@@ -134,17 +142,18 @@ def _process_is_gone(tags: Mapping[str, str]) -> bool:
         return True
     except PermissionError:
         return False
-    began = tags.get("kline/started", "")
-    return bool(began) and _started(int(pid)) not in ("", began)
+    state, began = _state_and_start(int(pid))
+    return state == "Z" or (bool(began) and tags.get("kline/started", began) not in ("", began))
 
 
-def _started(pid: int) -> str:
-    """Return the start time of a process in ticks since boot; empty where there is no /proc."""
+def _state_and_start(pid: int) -> tuple[str, str]:
+    """Return the state of a process, Z for a dead one, and its start in ticks since boot; empty without a /proc."""
     try:
-        # The name in brackets may hold blanks; the start time is field 22, the 20th after it.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        # The name in brackets may hold blanks; state and start time are fields 3 and 22, the 1st and 20th after it.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], fields[19]
     except (OSError, IndexError):
-        return ""
+        return "", ""
 
 
 def _keep(database: Database, run_id: str, done: Event, first_try: Event) -> None:

@@ -62,7 +62,9 @@ def plan_runs(
     have a hole in between. A run keeps as many dates of a symbol together as fit, for they are fetched as one span.
 
     Args:
+        dataset: whose partitions they are.
         dates: first dates of partitions, in any order.
+        symbols: in any order; twice counts once.
         known: all symbols of the dataset in the order of Dagster's dynamic partitions.
 
     Raises:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal, NoReturn
 
@@ -26,7 +25,9 @@ from kline_pipeline.defs.runs_worker import Message, Task, work
 __all__ = ["FailedCell", "RangeRun", "RunEvent", "RunOutcome", "execute_runs", "plan_runs"]
 
 _END_S: Final = 10.0
-_CANCELED: Final = "The command that ran it was stopped (Ctrl-C or a signal); run it again, it goes on where it stopped."
+_CANCELED: Final = (
+    "The command that ran it was stopped by Ctrl-C or a signal; run it again, it goes on where it stopped."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ def execute_runs(
     the caller's. A worker that dies costs its run only. Workers end with this process, however it ends.
 
     Args:
+        settings: of this process; the workers find them in the environment.
+        runs: of `plan_runs`.
         on_progress: called in this thread with each event.
         workers: most runs at a time.
         assets: last parts of the keys to materialize (raw_batches, candles, ...) with their checks; empty for all.
@@ -107,7 +110,7 @@ class _Pool:
         self._waiting = deque(Task(number, run, assets) for number, run in enumerate(runs))
         self._on_progress = on_progress
         self._workers: dict[Connection, _Worker] = {}
-        self._log_file: Path = write_dagster_home(settings) / "workers.log"
+        self._log_file = write_dagster_home(settings) / "workers.log"
 
     def execute(self, workers: int) -> None:
         """Hand out tasks until every run has an outcome."""
@@ -129,14 +132,19 @@ class _Pool:
             _send(connection, None)
         for connection, worker in self._workers.items():
             worker.process.join(_END_S)
-            self._kill(connection, worker)
+            worker.process.kill()
+            worker.process.join()
+            connection.close()
 
     def cancel(self) -> None:
         """Kill the workers and mark their runs as canceled; what they wrote stands the kill."""
         for number in (signal.SIGINT, signal.SIGTERM):
             _ignore(number)
         for connection, worker in self._workers.items():
-            self._kill(connection, worker)
+            worker.process.kill()
+            worker.process.join()
+            _hear_last_words(connection, worker)
+            connection.close()
         run_ids = [worker.run_id for worker in self._workers.values() if worker.run_id]
         if run_ids:
             with open_instance(self._settings) as instance:
@@ -162,9 +170,7 @@ class _Pool:
     def _hear(self, connection: Connection, message: Message) -> None:
         worker, run = self._workers[connection], self._runs[message.number]
         worker.run_id = message.run_id
-        event = RunEvent(
-            message.kind, run, message.run_id, message.asset, message.cell, message.facts, message.outcome
-        )
+        event = RunEvent(message.kind, run, message.run_id, message.asset, message.cell, message.facts, message.outcome)
         if message.outcome is not None:
             self.outcomes[message.number] = message.outcome
             self._give(connection)
@@ -192,15 +198,17 @@ class _Pool:
                 if run is not None and not run.is_finished:
                     instance.report_run_failed(run, error)
 
-    def _kill(self, connection: Connection, worker: _Worker) -> None:
-        worker.process.kill()
-        worker.process.join()
-        connection.close()
-
 
 def _send(connection: Connection, task: Task | None) -> None:
     with suppress(OSError):  # the worker is dead; the end of its pipe tells the same, and is heeded
         connection.send(task)
+
+
+def _hear_last_words(connection: Connection, worker: _Worker) -> None:
+    """Learn the id of a run that the worker began and nobody has heard of yet."""
+    with suppress(EOFError, OSError):
+        while connection.poll():
+            worker.run_id = connection.recv().run_id
 
 
 @contextmanager

@@ -66,6 +66,7 @@ def work(connection: Connection, parent_pid: int, log_file: Path) -> None:
 
     Args:
         connection: Task or None comes in, Message goes out.
+        parent_pid: the process that it ends with.
         log_file: gets what is written to standard output and error, which belong to the parent's progress bar.
     """
     _die_with_parent(parent_pid)
@@ -131,9 +132,7 @@ def _execute(
 
 
 def _belongs(key: AssetKey, dataset: Dataset, assets: tuple[str, ...]) -> bool:
-    return list(key.path[:-1]) == [dataset.category, dataset.interval.code] and (
-        not assets or key.path[-1] in assets
-    )
+    return list(key.path[:-1]) == [dataset.category, dataset.interval.code] and (not assets or key.path[-1] in assets)
 
 
 def _tell_progress(entry: EventLogEntry, number: int, send: Callable[[Message], None]) -> None:

@@ -29,7 +29,7 @@ def instance(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Da
 
 def _run(instance: DagsterInstance, tags: Mapping[str, str], run_id: str | None = None) -> str:
     status = DagsterRunStatus.STARTED
-    return create_run_for_test(instance, run_id=run_id, status=status, tags=dict(tags)).run_id
+    return str(create_run_for_test(instance, run_id=run_id, status=status, tags=dict(tags)).run_id)
 
 
 def _tags_of_a_dead_process(run_id: str) -> dict[str, str]:

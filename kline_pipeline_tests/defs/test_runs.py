@@ -1,4 +1,4 @@
-"""Range runs in worker processes against the simulator on a loopback port; PostgreSQL, Dagster and processes are real."""
+"""Range runs in worker processes against the simulator on a loopback port; the rest is real."""
 
 import multiprocessing
 import multiprocessing.connection
