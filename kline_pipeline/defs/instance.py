@@ -5,7 +5,6 @@ dagster.yaml names `PooledPostgresStorage`, so that the UI, the daemon, the code
 """
 
 import os
-import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
@@ -30,12 +29,11 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     """Dagster's storage in schema `dagster` of the database of the settings.
 
     Dagster opens a connection per event, 877 of them in a run over a year of months; a pool takes that from 8.8 s to
-    2.2 s (dagster.md 8). The database is let go with the last reference to the storage, or at the end
-    of the process: an embedded server stops when its last user lets go.
+    2.2 s (dagster.md 8). An embedded server is held to the end of the process: Dagster keeps the
+    parts of the storage and not the storage itself, so nothing else says when it is done.
     """
 
     def __init__(self, database: Database, inst_data: ConfigurableClassData | None = None) -> None:
-        weakref.finalize(self, database.close)
         super().__init__(database.dagster_url, inst_data=inst_data)
         for part in (self._event_log_storage, self._run_storage, self._schedule_storage):
             part.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _RECYCLE_S, _OVERFLOW)
@@ -56,7 +54,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         del config_value
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _EVENT_BATCH)
         database = connect(Settings.load())
-        database.engine.dispose()  # Dagster connects by its own engines; the hold on the server stays
+        database.engine.dispose()  # Dagster connects by its own engines; the hold on an embedded server stays
         return cls(database, inst_data)
 
 
@@ -75,7 +73,7 @@ def write_dagster_home(settings: Settings) -> Path:
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
-    """Open the Dagster instance of KLINE_HOME; it is closed, and the database let go, at the end of the block.
+    """Open the Dagster instance of KLINE_HOME; its connections are closed at the end of the block.
 
     The settings and DAGSTER_HOME are written to the environment, so that processes started inside agree with this one.
 

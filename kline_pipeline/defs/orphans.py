@@ -8,7 +8,7 @@ from the UI, so they count only where they name the run itself.
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -76,7 +76,14 @@ def hold_run_lock(database: Database, run_id: str, instance: DagsterInstance | N
         keeper.join()
 
 
-def close_orphans(settings: Settings, instance: DagsterInstance, database: Database) -> list[str]:
+def close_orphans(
+    settings: Settings,
+    instance: DagsterInstance,
+    database: Database,
+    *,
+    clock_s: Callable[[], float] = time.time,
+    pause: Callable[[float], object] = time.sleep,
+) -> list[str]:
     """Mark runs as failed whose process is gone, and return their ids; takes 15 s when one is only suspected.
 
     Closed at once: the run began in a process of this host that is gone. Closed after two looks: the run is older than
@@ -89,10 +96,10 @@ def close_orphans(settings: Settings, instance: DagsterInstance, database: Datab
     records = [record for record in instance.get_run_records(RunsFilter(statuses=_LIVE)) if _ours(record)]
     dead = [record for record in records if _process_is_gone(record.dagster_run.tags)]
     gone = [record for record in dead if _is_free(database, record, patience_s=_SESSION_END_S)]
-    suspected = [record for record in records if record not in dead and _age_s(record) > _YOUNG_S]
+    suspected = [record for record in records if record not in dead and clock_s() - _began_s(record) > _YOUNG_S]
     suspected = [record for record in suspected if _is_free(database, record)]
     if suspected:
-        time.sleep(_BETWEEN_LOOKS_S)
+        pause(_BETWEEN_LOOKS_S)
         gone += [record for record in suspected if _is_free(database, record)]
     return [run_id for run_id in (record.dagster_run.run_id for record in gone) if _close(instance, run_id)]
 
@@ -116,8 +123,8 @@ def _ours(record: RunRecord) -> bool:
     return record.dagster_run.tags.get(LOCK_TAG) == record.dagster_run.run_id
 
 
-def _age_s(record: RunRecord) -> float:
-    return time.time() - (record.start_time or record.create_timestamp.timestamp())
+def _began_s(record: RunRecord) -> float:
+    return record.start_time or record.create_timestamp.timestamp()
 
 
 def _is_free(database: Database, record: RunRecord, patience_s: float = 0.0) -> bool:

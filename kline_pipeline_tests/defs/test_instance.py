@@ -1,7 +1,11 @@
 """Dagster's storage and how runs show that they live; no run is executed here."""
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,6 +15,7 @@ from dagster._core.test_utils import create_run_for_test
 from dagster._core.utils import make_new_run_id
 
 from kline_pipeline.config import Settings
+from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database
 from kline_pipeline.defs.instance import open_instance, write_dagster_home
 from kline_pipeline.defs.orphans import LOCK_TAG, close_orphans, hold_run_lock, process_tags
@@ -56,6 +61,26 @@ def test_dagster_keeps_its_tables_in_its_own_schema(instance: DagsterInstance, d
     assert found == [run_id]
 
 
+def test_the_embedded_server_serves_dagster_until_its_process_ends(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    program = (
+        "import gc\nfrom kline_pipeline.config import Settings\n"
+        "from kline_pipeline.defs.instance import open_instance\n"
+        "with open_instance(Settings.load()) as instance: gc.collect(); print(instance.get_runs_count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"KLINE_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    server = EmbeddedServer(home)
+    alive = (server.folder / "data" / "postmaster.pid").exists()
+    server.destroy()
+    assert (done.stdout, alive) == ("0\n", False), done.stderr
+
+
 def test_a_failed_run_is_not_retried_for_its_candles(instance: DagsterInstance) -> None:
     assert instance.run_retries_enabled
     assert not instance.run_retries_retry_on_asset_or_op_failure
@@ -90,6 +115,32 @@ def test_the_lock_is_free_again_after_the_block(
     with hold_run_lock(database, run_id), hold_run_lock(database, run_id):
         assert close_orphans(settings, instance, database) == []
     assert close_orphans(settings, instance, database) == [run_id]
+
+
+def test_an_older_run_is_closed_when_its_lock_is_free_at_two_looks(
+    settings: Settings, instance: DagsterInstance, database: Database
+) -> None:
+    run_id = make_new_run_id()
+    _run(instance, process_tags(run_id) | {"kline/host": "another host"}, run_id)
+    pauses: list[float] = []
+    closed = close_orphans(settings, instance, database, clock_s=lambda: time.time() + 61, pause=pauses.append)
+    assert (closed, pauses) == ([run_id], [15.0])
+
+
+def test_an_older_run_that_takes_its_lock_between_the_looks_is_left_alone(
+    settings: Settings, instance: DagsterInstance, database: Database
+) -> None:
+    run_id = make_new_run_id()
+    _run(instance, process_tags(run_id) | {"kline/host": "another host"}, run_id)
+    with ExitStack() as stack:
+        closed = close_orphans(
+            settings,
+            instance,
+            database,
+            clock_s=lambda: time.time() + 61,
+            pause=lambda _: stack.enter_context(hold_run_lock(database, run_id)),
+        )
+    assert closed == []
 
 
 def test_inherited_tags_close_no_repetition(settings: Settings, instance: DagsterInstance, database: Database) -> None:
