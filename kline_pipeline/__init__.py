@@ -1,4 +1,6 @@
-"""Bybit candles, complete and correct, into PostgreSQL and Parquet, through Dagster. The map, in the order of the flow:
+"""Bybit candles, complete and correct, into PostgreSQL and Parquet, through Dagster.
+
+The map, in the order of the flow:
 
     market/         what a candle history is: interval and its grid, series, window, the columns
     datasets        what datasets.toml declares: which series, from when, cut into which partitions

@@ -17,9 +17,7 @@ def backfill(
         list[str], typer.Argument(metavar="KEY...", help="category:symbol:interval, e.g. linear:BTCUSDT:1")
     ],
     *,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="DATE", help="Default: the first candle. UTC.")
-    ] = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="DATE", help="Default: the first candle. UTC.")] = None,
     end: Annotated[
         str | None,
         typer.Option("--to", metavar="DATE", help="A date is the last day, a date-time exclusive. Default: now."),

@@ -40,7 +40,9 @@ def coverage(
         selections = _stored(settings, database, keys or [])
         lines = lines_of(database, None, selections)
         days = {
-            str(one.dataset.series(symbol)): days_of(database, one, symbol) for one in selections for symbol in one.symbols
+            str(one.dataset.series(symbol)): days_of(database, one, symbol)
+            for one in selections
+            for symbol in one.symbols
         }
     if html_file is not None:
         path = html_file.expanduser().absolute()

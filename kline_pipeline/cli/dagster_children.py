@@ -108,7 +108,7 @@ def dagster_children(settings: Settings, port: int) -> Iterator[DagsterChildren]
         signal.signal(signal.SIGTERM, before)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 

@@ -1,6 +1,7 @@
 """`kline-pipeline fetch`: candles into a file, without a database; what is complete is told by the exchange's own listing."""
 
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,7 +95,7 @@ def _pages(client: "BybitClient", series: "Series", window: "Window", concurrenc
     rows = pa.concat_tables(parts).sort_by("open_time_ms")
     unique = rows.group_by(rows.column_names, use_threads=False).aggregate([]).sort_by("open_time_ms")
     times = unique["open_time_ms"].to_pylist()
-    for before, after in zip(times, times[1:], strict=False):
+    for before, after in pairwise(times):
         if before == after:
             raise MalformedAnswer(f"{client.host} served two different candles of {series} at {iso(before)}; try again")
     return unique

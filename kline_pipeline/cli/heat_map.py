@@ -49,8 +49,8 @@ def heat_map(days_by_series: Mapping[str, Days]) -> Text:
 def html(days_by_series: Mapping[str, Days]) -> str:
     """Return the heat map as one self-contained page; each block says its day and counts."""
     parts = [
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Coverage</title>",
-        "<style>body{font-family:sans-serif}i{display:inline-block;width:11px;height:11px;margin:1px}"
+        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Coverage</title><style>",
+        "body{font-family:sans-serif}i{display:inline-block;width:11px;height:11px;margin:1px}",
         "code{display:inline-block;width:5em}</style><h1>Coverage (UTC)</h1>",
     ]
     for key, days in days_by_series.items():

@@ -1,6 +1,5 @@
 """The progress bar of range runs, on standard error: a step is one asset of one partition."""
 
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -8,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from kline_pipeline.defs.ranges import RangeRun
     from kline_pipeline.defs.runs import RunEvent

@@ -63,12 +63,12 @@ def prepare(
     for dataset in _touched(declared, series):
         work.pipeline.keep(dataset)
     first_ms = {one: known[one.category, one.symbol].first_ms for one in series}
-    _select_all(_with(declared, series), series, first_ms, start, end, now_ms)
+    _select_all(_with(declared, series), series, first_ms, start=start, end=end, now_ms=now_ms)
     added: list[Series] = []
     if write:
         settings, added = declare(settings, series)
         declared = datasets.load(settings.datasets_file)
-    selections = _select_all(_with(declared, series), series, first_ms, start, end, now_ms)
+    selections = _select_all(_with(declared, series), series, first_ms, start=start, end=end, now_ms=now_ms)
     for one in added:
         say(f"{one} was not known yet and is added to {settings.datasets_file}")
     for _, sentence in selections:
@@ -117,6 +117,7 @@ def _select_all(
     declared: Sequence[Dataset],
     series: Sequence[Series],
     first_ms: dict[Series, int],
+    *,
     start: str | None,
     end: str | None,
     now_ms: int,

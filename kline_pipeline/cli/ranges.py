@@ -67,9 +67,11 @@ def select(
     """Return the whole partitions that a range touches, and a sentence where that is more than was asked ("" else).
 
     Args:
-        dataset, symbols: whose.
+        dataset: whose partitions.
+        symbols: whose, of the dataset.
         first_ms: open time of the first candle of each symbol, which is where a range without --from begins.
-        start, end: as typed; None for the first candle and for now.
+        start: as typed; None for the first candle.
+        end: as typed; None for now.
         now_ms: the exchange's time.
 
     Raises:

@@ -78,5 +78,7 @@ def _fetched(settings: "Settings", series: "Series", start: str | None, end: str
     raw = RawStore(Folder(settings.work_url))
     dates = tuple(day for day in dataset.dates(now_ms) if first <= day <= last and raw.names(series, day))
     if not dates:
-        raise UsageError(f"no raw batch of {series} between {first} and {last}; fetch it with: kline-pipeline backfill {series}")
+        raise UsageError(
+            f"no raw batch of {series} between {first} and {last}; fetch it with: kline-pipeline backfill {series}"
+        )
     return Selection(dataset, dates, symbols)

@@ -28,15 +28,15 @@ def add(ctx: typer.Context, keys: Keys) -> None:
     with started(ctx) as settings, opened(settings) as work:
         datasets.load(settings.datasets_file)
         listings = learn(settings, work, series)
-        settings, added = declare(settings, series)
-        by_name = {dataset.name: dataset for dataset in datasets.load(settings.datasets_file)}
-        with open_instance(settings) as instance:
+        anew, added = declare(settings, series)
+        by_name = {dataset.name: dataset for dataset in datasets.load(anew.datasets_file)}
+        with open_instance(anew) as instance:
             for one in series:
                 add_symbol(instance, by_name[f"{one.category}_{one.interval.code}"], one.symbol)
         for one in series:
             first = iso(listings[one.category, one.symbol].first_ms)
             typer.echo(f"{one} {'added' if one in added else 'was there already'}; its first candle is {first}")
-        say(f"datasets: {settings.datasets_file}")
+        say(f"datasets: {anew.datasets_file}")
 
 
 @app.command(name="list")
@@ -73,11 +73,11 @@ def remove(ctx: typer.Context, keys: Keys) -> None:
         groups = grouped(series, datasets.load(settings.datasets_file))
         for one in series:
             datasets.remove_symbol(settings, one)
-        settings = reloaded(settings)
-        with open_instance(settings) as instance:
+        anew = reloaded(settings)
+        with open_instance(anew) as instance:
             for dataset, symbols in groups:
                 for symbol in symbols:
                     remove_symbol(instance, dataset, symbol)
         for one in series:
             typer.echo(f"{one} removed; its candles stay")
-        say(f"datasets: {settings.datasets_file}")
+        say(f"datasets: {anew.datasets_file}")

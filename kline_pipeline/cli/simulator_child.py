@@ -1,5 +1,6 @@
-"""The simulator as a process beside a command: found by KLINE_HOME/simulated/simulator.json, shared by the commands that
-run at the same time, stopped by the last of them. A command that was killed leaves it behind; the next one takes it over.
+"""The simulator as a process beside a command, found by KLINE_HOME/simulated/simulator.json.
+
+Commands that run at the same time share it and the last of them stops it. A command that was killed leaves it behind; the next one takes it over.
 """
 
 import fcntl
@@ -87,7 +88,7 @@ def _found(home: Path) -> str | None:
 def _begun(home: Path) -> str:
     log_file = home / "simulator.log"
     with log_file.open("a") as errors:
-        child = subprocess.Popen(  # noqa: S603 - ourselves
+        child = subprocess.Popen(
             [sys.executable, "-m", "kline_pipeline.cli", "simulate", "--port", "0"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -71,9 +71,7 @@ def lines_of(database: "Database", pipeline: Pipeline | None, selections: Sequen
                 offenders = pipeline.verdict(dataset, cell).results["no_gaps"].offenders
                 times = tuple(iso(one.open_time_ms) for one in offenders[:_NAMED] if one.open_time_ms is not None)
             reasons = tuple(row.reasons) or ((row.fetch_error,) if row.fetch_error else ())
-            found.append(
-                Line(key, cell.date, row.expected, row.present, row.missing, row.state, reasons, times)
-            )
+            found.append(Line(key, cell.date, row.expected, row.present, row.missing, row.state, reasons, times))
     return found
 
 
