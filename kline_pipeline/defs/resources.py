@@ -1,7 +1,7 @@
 """The pipeline as a Dagster resource, opened for a run and closed after it; how it is opened is told in opening.py."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any, Final
 
 import dagster as dg
@@ -9,6 +9,7 @@ from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
 from kline_pipeline.config import BybitSettings, Settings
+from kline_pipeline.defs.orphans import hold_run_lock
 from kline_pipeline.opening import opened
 from kline_pipeline.pipeline import Pipeline
 
@@ -39,8 +40,8 @@ class PipelineResource(dg.ConfigurableResource[Pipeline]):
     bybit: dg.ResourceDependency[BybitResource]
 
     @contextmanager
-    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Pipeline]:  # noqa: ARG002
-        """Open the pipeline for a run and close it after it.
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Pipeline]:
+        """Open the pipeline for a run and close it after it; the run's lock shows that its process lives.
 
         Raises:
             ConfigError: a variable has a value that cannot work.
@@ -48,7 +49,9 @@ class PipelineResource(dg.ConfigurableResource[Pipeline]):
         """
         settings = Settings.load()
         settings.bybit = self.bybit.over(settings.bybit)
-        with opened(settings) as one:
+        with opened(settings) as one, ExitStack() as locks:
+            if context.run is not None and context.instance is not None:
+                locks.enter_context(hold_run_lock(one.database, context.run.run_id, context.instance))
             yield one.pipeline
 
 
