@@ -1,4 +1,4 @@
-"""The command line: one module per command; `main` is the outermost edge, where errors become a sentence and an exit code.
+"""The command line: one module per command; in `main` errors become a sentence and an exit code.
 
 The commands decide nothing about candles; they ask pipeline, defs and database, and show the answers. Nothing heavy is
 imported before a command runs.

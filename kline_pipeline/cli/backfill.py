@@ -113,9 +113,8 @@ def _others(outcomes: "Sequence[RunOutcome]") -> list[str]:
         if outcome.success:
             continue
         found.append(f"run {outcome.run_id[:8]} of {outcome.run.dataset.name} {outcome.status}: {outcome.error}")
-        found += [
-            f"{outcome.run.dataset.series(cell.cell.symbol)} {cell.cell.date}: {cell.check or cell.asset}: {cell.reason}"
-            for cell in outcome.failed
-            if cell.cell is not None
-        ]
+        for failed in outcome.failed:
+            if failed.cell is not None:
+                series = outcome.run.dataset.series(failed.cell.symbol)
+                found.append(f"{series} {failed.cell.date}: {failed.check or failed.asset}: {failed.reason}")
     return found

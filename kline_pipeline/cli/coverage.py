@@ -22,7 +22,7 @@ def coverage(
         Path | None, typer.Option("--html", metavar="FILE", help="Write the heat map as a page.")
     ] = None,
 ) -> None:
-    """Show expected, present and missing candles per series and date, and a heat map by day; nothing is asked or changed.
+    """Show expected, present and missing candles per series and date, and a heat map by day; nothing is changed.
 
     Example: kline-pipeline coverage linear:BTCUSDT:1
     """

@@ -1,4 +1,4 @@
-"""`kline-pipeline fetch`: candles into a file, without a database; what is complete is told by the exchange's own listing."""
+"""`kline-pipeline fetch`: candles into a file, without a database; complete is what the listing promises."""
 
 from contextlib import contextmanager
 from itertools import pairwise
@@ -104,7 +104,7 @@ def _pages(client: "BybitClient", series: "Series", window: "Window", concurrenc
 def _check(
     client: "BybitClient", settings: "Settings", series: "Series", window: "Window", candles: "pa.Table"
 ) -> None:
-    """Raise unless every candle is one and each that the listing promises is there; the listing is asked if some are not."""
+    """Raise unless every candle is one and none is missing; the listing is asked if some are."""
     import numpy as np
 
     from kline_pipeline.bybit.lives import probe_lives
@@ -131,7 +131,7 @@ def _check(
     if missing:
         named = ", ".join(iso(one) for one in missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
         raise IncompleteWindow(
-            f"{len(missing)} of {len(grid)} candles of {series} are missing, at {named}; no file was written, try again",
+            f"{len(missing)} of {len(grid)} candles of {series} are missing, at {named}; no file was written",
             missing_ms=missing,
         )
     if not len(times):

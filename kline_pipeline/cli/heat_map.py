@@ -1,4 +1,4 @@
-"""The coverage heat map: one block per UTC day (per partition from D on), by how much of what is expected is present."""
+"""The coverage heat map: a block per UTC day (per partition from D on), by how much is present."""
 
 from collections.abc import Mapping
 from datetime import date

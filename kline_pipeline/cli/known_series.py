@@ -1,4 +1,4 @@
-"""Series that a command was given: what the exchange knows of them is learned first, and only then anything is written."""
+"""Series that a command was given: the exchange is asked about them before anything is written."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def started(ctx: typer.Context) -> Iterator["Settings"]:
-    """Give the settings of a command, exported to the processes it starts; with --simulate the simulator runs meanwhile.
+    """Give the settings of a command, exported to its children; with --simulate the simulator runs meanwhile.
 
     Raises:
         ConfigError: a variable has a value that cannot work.

@@ -3,7 +3,7 @@
 What it serves and how it answers is the business of simulator; here are only its options.
 """
 
-# ruff: noqa: PLC0415 - numpy and uvicorn are loaded by this command only
+
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn

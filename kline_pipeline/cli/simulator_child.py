@@ -1,6 +1,7 @@
 """The simulator as a process beside a command, found by KLINE_HOME/simulated/simulator.json.
 
-Commands that run at the same time share it and the last of them stops it. A command that was killed leaves it behind; the next one takes it over.
+Commands that run at the same time share it and the last of them stops it. A command that was killed leaves it behind;
+the next one takes it over.
 """
 
 import fcntl

@@ -1,4 +1,4 @@
-"""What a command has brought about, read from the ledger: a row per series, a table for people, an object for programs."""
+"""What a command has brought about, read from the ledger, as a table for people and an object for programs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -132,5 +132,5 @@ def _table(*columns: str) -> "Table":
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in _NUMBERS else "left")
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=name != "state")
     return table
