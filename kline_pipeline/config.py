@@ -109,7 +109,7 @@ class Settings:
         """Return the settings of the environment and of `.env`.
 
         Args:
-            simulated: live in KLINE_HOME/simulated and ignore KLINE_DATABASE_URL, KLINE_WORK_URL and KLINE_SNAPSHOT_URL.
+            simulated: live in KLINE_HOME/simulated; KLINE_DATABASE_URL, _WORK_URL and _SNAPSHOT_URL are ignored.
 
         Raises:
             ConfigError: variables have values that cannot work; all of them are named.

@@ -1,4 +1,4 @@
-"""The datasets that datasets.toml declares, their partitions and how the file is changed; nothing is fetched or stored here.
+"""The datasets that datasets.toml declares, their partitions, how the file is changed; nothing is fetched or stored.
 
 A dataset is one (category, interval) with its symbols, first date, grain and sinks. A partition is one cell of it: a
 date, the first one of the grain, and a symbol.
@@ -229,7 +229,7 @@ def _editable(settings: Settings) -> tuple[Path, tomlkit.TOMLDocument]:
         raise DatasetsError(f"{path} is not TOML: {exc}; mend that line") from exc
 
 
-def _entry(document: tomlkit.TOMLDocument, series: Series) -> Any:  # noqa: ANN401 - tomlkit's tables are untyped
+def _entry(document: tomlkit.TOMLDocument, series: Series) -> Any:
     for entry in document.get("dataset", []):
         if (entry.get("category"), str(entry.get("interval"))) == (series.category, series.interval.code):
             return entry

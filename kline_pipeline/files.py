@@ -1,4 +1,4 @@
-"""A folder of ours, local or behind any fsspec URL: list, read, replace a file whole; what is in the files is not known here.
+"""A folder of ours, local or behind any fsspec URL: list, read, replace a file whole; content is not known here.
 
 A reader never sees a half-written file: locally a temporary name, fsync and rename; on an object store a single PUT.
 """
@@ -39,7 +39,7 @@ class Folder:
         return f"{self._local}/{name}" if self._local else f"{self.url}/{name}"
 
     def names(self, folder: str) -> list[str]:
-        """Return the sorted names of the files in `folder`; empty when there is no such folder. Temporary files are left out."""
+        """Return the sorted names of the files in `folder`, without temporary ones; empty when it is not there."""
         try:
             if self._local:
                 found = [entry.name for entry in os.scandir(self._local / folder) if entry.is_file()]

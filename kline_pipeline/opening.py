@@ -42,9 +42,21 @@ def opened(settings: Settings) -> Iterator[Opened]:
     """
     with (
         connect(settings) as database,
-        BybitClient(settings.bybit, budget=budget_of(settings, database)) as client,
+        paying(settings, database) as budget,
+        BybitClient(settings.bybit, budget=budget) as client,
     ):
         yield Opened(database, client, Pipeline(settings, database=database, client=client))
+
+
+@contextmanager
+def paying(settings: Settings, database: Database | None) -> Iterator[Budget]:
+    """Give `budget_of` for the length of the block, its connection closed at the end."""
+    budget = budget_of(settings, database)
+    try:
+        yield budget
+    finally:
+        if isinstance(budget, DatabaseBudget):
+            budget.close()
 
 
 def budget_of(settings: Settings, database: Database | None) -> Budget:

@@ -20,7 +20,7 @@ def at(minute: float) -> int:
 def page(
     start: int, end: int, *, server: float, rows: Sequence[tuple[float, tuple[str, ...]]] | None = None
 ) -> tuple[PageRecord, list[tuple[float, tuple[str, ...]]]]:
-    """Return a page over minutes [start, end) answered at minute `server`, newest row first; every minute when no rows are named."""
+    """Return a page over minutes [start, end) answered at minute `server`, newest first; every minute by default."""
     closed_end = max(start, min(end, int(server)))
     record = PageRecord(
         asked_start_ms=at(start),

@@ -1,4 +1,4 @@
-"""What every tier shares: a real PostgreSQL for the session, one fresh database and KLINE_HOME per test, and a clean environment.
+"""What every tier shares: a real PostgreSQL, a fresh database and KLINE_HOME per test, a clean environment.
 
 The whole suite runs in a zone that is not UTC and has no whole hours: local time taken for UTC turns it red.
 """
@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from kline_pipeline.config import BybitSettings, KlineSettings, Settings
@@ -62,7 +63,7 @@ def settings(server: Database, tmp_path: Path) -> Iterator[Settings]:
     admin = server.engine.execution_options(isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"create database {name} template kline"))
-    yield Settings(BybitSettings(), KlineSettings(home=tmp_path / "home", database_url=url))
+    yield Settings(BybitSettings(), KlineSettings(home=tmp_path / "home", database_url=SecretStr(url)))
     with admin.connect() as connection:
         connection.execute(text(f"drop database {name} with (force)"))
 

@@ -24,10 +24,10 @@ class RecordingBudget:
         self.acquired = 0
         self.cool_downs: list[float] = []
 
-    def acquire(self, timeout_s: float) -> None:  # noqa: ARG002 - of the protocol
+    def acquire(self, timeout_s: float) -> None:
         self.acquired += 1
 
-    def cool_down(self, seconds: float, reason: str) -> None:  # noqa: ARG002 - of the protocol
+    def cool_down(self, seconds: float, reason: str) -> None:
         self.cool_downs.append(seconds)
 
 
@@ -62,9 +62,7 @@ def canned(handler: Handler, **settings: Any) -> Iterator[Asked]:
 
 
 @contextmanager
-def simulated(
-    *, now_ms: int = NOW_MS, seed: int = 7, **settings: Any
-) -> Iterator[tuple[Asked, Exchange]]:
+def simulated(*, now_ms: int = NOW_MS, seed: int = 7, **settings: Any) -> Iterator[tuple[Asked, Exchange]]:
     """Open a client of a simulated exchange whose clock stands still."""
     history = SyntheticHistory(seed, now_ms=now_ms)
     exchange = Exchange(history, clock=lambda: now_ms, requests_per_5s=10**9)

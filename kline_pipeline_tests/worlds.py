@@ -1,4 +1,4 @@
-"""A whole world for a test: a simulated exchange with a clock that stands still, and a pipeline over a real database."""
+"""A whole world for a test: a simulated exchange with a clock that stands still, a pipeline, a real database."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -90,7 +90,9 @@ class World:
 
 
 @contextmanager
-def world(settings: Settings, database: Database, *, now: str = "2024-04-10 12:34:56", seed: int = 7) -> Iterator[World]:
+def world(
+    settings: Settings, database: Database, *, now: str = "2024-04-10 12:34:56", seed: int = 7
+) -> Iterator[World]:
     """Open a world whose clock stands at `now`."""
     clock = Clock(ms(now))
     exchange = Exchange(SyntheticHistory(seed, now_ms=clock()), clock=clock, requests_per_5s=10**9)

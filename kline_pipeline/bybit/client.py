@@ -99,9 +99,7 @@ class BybitClient:
             ExchangeUnavailable: a host that may be a simulator does not answer.
         """
         if self._venue is None:
-            self._venue = with_retries(
-                self._connection.venue, self.settings, asked="venue", sleep=self._sleep
-            )
+            self._venue = with_retries(self._connection.venue, self.settings, asked="venue", sleep=self._sleep)
         return self._venue
 
     def kline_page(self, series: Series, window: Window, limit: int = MAX_SLOTS) -> Page:
@@ -137,9 +135,7 @@ class BybitClient:
             self.refused.add(series)
             raise
 
-    def instruments(
-        self, category: str, *, symbol: str | None = None, status: str | None = None
-    ) -> list[Instrument]:
+    def instruments(self, category: str, *, symbol: str | None = None, status: str | None = None) -> list[Instrument]:
         """Return the instruments of a category in the order received, over all pages.
 
         Args:
@@ -222,9 +218,7 @@ def _kline_params(series: Series, window: Window, limit: int) -> dict[str, str]:
     on_grid = all(interval.floor(end_ms) == end_ms for end_ms in (window.start_ms, window.end_ms))
     slots = interval.count(window.start_ms, window.end_ms)
     if not on_grid or not 1 <= slots <= limit <= MAX_SLOTS:
-        msg = (
-            f"a page of {series} cannot be {window} ({slots} slots): 1 to {limit} slots on the grid"
-        )
+        msg = f"a page of {series} cannot be {window} ({slots} slots): 1 to {limit} slots on the grid"
         raise ValueError(msg)
     return {
         "category": series.category,

@@ -35,9 +35,7 @@ class Connection:
         host: name and, where it is not the usual one, port.
     """
 
-    def __init__(
-        self, settings: BybitSettings, transport: httpx.BaseTransport | None = None
-    ) -> None:
+    def __init__(self, settings: BybitSettings, transport: httpx.BaseTransport | None = None) -> None:
         """Prepare the pool; nothing is sent.
 
         Raises:

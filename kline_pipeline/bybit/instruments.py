@@ -58,9 +58,7 @@ class _Result(msgspec.Struct, rename="camel"):
     next_page_cursor: str = ""
 
 
-def instruments_page(
-    answer: Answer, envelope: Envelope, *, category: str
-) -> tuple[list[Instrument], str]:
+def instruments_page(answer: Answer, envelope: Envelope, *, category: str) -> tuple[list[Instrument], str]:
     """Return the instruments of one answer and the cursor of the next; "" when there is none.
 
     Raises:

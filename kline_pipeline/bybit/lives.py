@@ -21,9 +21,7 @@ from kline_pipeline.market.window import Window, iso, windows_of
 
 _DAY: Final = Interval("D")
 _MONTH: Final = Interval("M")
-_BEGINNING_MS: Final = (
-    1_483_228_800_000  # 2017-01-01; Bybit's candles begin in 2018 (bybit-v5.md 5.1)
-)
+_BEGINNING_MS: Final = 1_483_228_800_000  # 2017-01-01; Bybit's candles begin in 2018 (bybit-v5.md 5.1)
 _OTHER_STATUSES: Final = ("Closed", "PreLaunch", "Delivering")
 _GOING_ON: Final = frozenset({"PreLaunch", "Trading"})
 Times = NDArray[np.int64]
@@ -171,7 +169,7 @@ def _backwards(prober: Prober, interval: Interval, end_ms: int, begin_ms: int | 
         start_ms = interval.shift(end_ms, -MAX_SLOTS)
         times, older = prober.times_and_older(interval, Window(start_ms, end_ms))
         found.append(times)
-        if begin_ms is None:
+        if begin_ms is None:  # noqa: SIM108 - two endings, each with its reason
             done = start_ms <= _BEGINNING_MS or (not len(times) and not older)
         else:
             done = start_ms < begin_ms  # past it, so that candles which the months lack are seen
@@ -194,9 +192,7 @@ def _asked_again(prober: Prober, days: Times) -> Times:
     return days
 
 
-def _ends_without_days(
-    prober: Prober, instrument: Instrument | None, now_ms: int
-) -> list[tuple[Edge, Edge]]:
+def _ends_without_days(prober: Prober, instrument: Instrument | None, now_ms: int) -> list[tuple[Edge, Edge]]:
     """Return the ends of the life that instruments-info claims, by the finest interval served.
 
     Only recordings lack daily candles, such as a folder of weekly ones.

@@ -44,9 +44,7 @@ _BANNED: Final = f"no request may be sent for {BAN_S:.0f} s; then {_SLOWER}"
 _KEY: Final = "check the API key and its rights"
 _ELSEWHERE: Final = "this account or network may not use it, see BYBIT_BASE_URL for another host"
 _CODES: Final[Mapping[int, tuple[type[ExchangeError], str]]] = {
-    **dict.fromkeys(
-        (429, 5004, 10000, 10016, 170001, 170007, 170234), (ExchangeUnavailable, _LATER)
-    ),
+    **dict.fromkeys((429, 5004, 10000, 10016, 170001, 170007, 170234), (ExchangeUnavailable, _LATER)),
     **dict.fromkeys((10006, 170222), (RateLimited, _SLOWER)),
     10018: (Banned, _BANNED),
     **dict.fromkeys((10009, 10024), (CountryBlocked, _ELSEWHERE)),
@@ -146,9 +144,7 @@ def open_envelope(answer: Answer) -> Envelope:
 
 def malformed(answer: Answer, came: str) -> ExchangeError:
     """Return the error for an answer that is not what was asked for."""
-    return answer.error(
-        MalformedAnswer, came, "nothing of it was used; if it stays so, the API has changed"
-    )
+    return answer.error(MalformedAnswer, came, "nothing of it was used; if it stays so, the API has changed")
 
 
 def kline_rows(answer: Answer, envelope: Envelope, *, category: str, symbol: str) -> pa.Table:
@@ -166,9 +162,7 @@ def kline_rows(answer: Answer, envelope: Envelope, *, category: str, symbol: str
     if result.category != category:
         raise malformed(answer, f"candles of category {result.category!r} instead of {category!r}")
     texts = _flat(answer, result.rows)
-    columns = [
-        texts.take(pa.array(np.arange(index, len(texts), _COLUMNS))) for index in range(_COLUMNS)
-    ]
+    columns = [texts.take(pa.array(np.arange(index, len(texts), _COLUMNS))) for index in range(_COLUMNS)]
     _check(answer, columns[0], _OPEN_TIME, "an open time that is no millisecond number")
     _check(answer, texts, _PLAIN_DECIMAL, "a number that is no plain decimal")
     return pa.table([pc.cast(columns[0], pa.int64()), *columns[1:]], schema=CANDLE_SCHEMA)

@@ -57,9 +57,7 @@ class Page:
             grace_ms: a candle counts as closed this long after its end.
         """
         end_ms = self.series.interval.closed_end(self.server_time_ms, grace_ms)
-        return self.window.intersect(
-            Window(self.window.start_ms, max(self.window.start_ms, end_ms))
-        )
+        return self.window.intersect(Window(self.window.start_ms, max(self.window.start_ms, end_ms)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +140,7 @@ class _Halt:
             self.error = self.error or error
 
 
-def _fetch(
-    client: "BybitClient", series: Series, window: Window, halt: _Halt
-) -> Page | PageFailure:
+def _fetch(client: "BybitClient", series: Series, window: Window, halt: _Halt) -> Page | PageFailure:
     if halt.error is not None:
         raise halt.error
     try:

@@ -82,9 +82,7 @@ class _FlockStore(StateStore):
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def check(
-        self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int
-    ) -> Decision:
+    def check(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> Decision:
         with self._locked() as descriptor:
             state = _read(descriptor)
             changed = state.bound(rates[0], now)
@@ -121,10 +119,7 @@ class _FlockStore(StateStore):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as exc:
-            msg = (
-                f"the file of the request budget {self._path} cannot be opened ({exc}); "
-                "make its folder writable"
-            )
+            msg = f"the file of the request budget {self._path} cannot be opened ({exc}); make its folder writable"
             raise StorageError(msg) from exc
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -199,8 +194,7 @@ def refused_by_cool_down(wait_s: float, reason: str, *, now_ms: int | None = Non
 def no_turn(timeout_s: float) -> RateLimited:
     """Return the error of a budget that gave no turn in time."""
     msg = (
-        f"no turn to send a request came within {timeout_s:.0f} s; "
-        "raise BYBIT_REQUESTS_PER_SECOND or run less at once"
+        f"no turn to send a request came within {timeout_s:.0f} s; raise BYBIT_REQUESTS_PER_SECOND or run less at once"
     )
     return RateLimited(msg)
 

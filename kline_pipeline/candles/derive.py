@@ -1,4 +1,4 @@
-"""Candles from raw batches: which row counts for each open time, and what differs; the rules that judge them are in checks/.
+"""Candles from raw batches: which row counts for each open time, and what differs; rules are in checks/.
 
 Per open time the page with the newest server time that covers it decides, then the batch id, then the page's position.
 Rows of older pages matter only as revisions. A closed candle that an older page has and the deciding one lacks is kept
@@ -94,7 +94,9 @@ class Derivation:
     revisions: tuple[Revision, ...]
 
 
-def derive(batches: Sequence[RawBatch], window: Window, interval: Interval, *, grace_ms: int, now_ms: int) -> Derivation:
+def derive(
+    batches: Sequence[RawBatch], window: Window, interval: Interval, *, grace_ms: int, now_ms: int
+) -> Derivation:
     """Return the candles that the batches of one partition hold.
 
     Args:
@@ -158,7 +160,9 @@ class _Rows:
         times = table["open_time_ms"].to_numpy()
         page = np.concatenate(
             [
-                np.array([rank[number, position] for position in range(len(batch.pages))])[batch.rows["page"].to_numpy()]
+                np.array([rank[number, position] for position in range(len(batch.pages))])[
+                    batch.rows["page"].to_numpy()
+                ]
                 for number, batch in enumerate(batches)
             ]
             or [np.zeros(0, dtype=np.int64)]
@@ -227,7 +231,7 @@ def _revision(rows: _Rows, old: int, new: int | None) -> Revision:
 
 
 def _expected_end(rows: _Rows, window: Window, interval: Interval, grace_ms: int, now_ms: int) -> int:
-    """Return the end of what had closed for the page that reaches furthest; a later page of an earlier window says less."""
+    """Return the end of what had closed for the page that reaches furthest; later pages of earlier windows say less."""
     server_time_ms = now_ms
     if len(rows.ends):
         server_time_ms = int(rows.server_times[rows.ends == rows.ends.max()].max())

@@ -50,7 +50,8 @@ class CandleStore:
             verdict = table.schema.metadata[_METADATA_KEY]
         except (pa.ArrowException, KeyError, TypeError) as exc:
             raise CorruptFile(
-                f"{self._folder.locate(_path(series, day))} cannot be read ({exc}); delete it and backfill {series} again"
+                f"{self._folder.locate(_path(series, day))} cannot be read ({exc}); "
+                f"delete it and backfill {series} again"
             ) from exc
         return WorkingCandles(table.replace_schema_metadata(None).cast(CANDLE_SCHEMA), verdict)
 

@@ -11,13 +11,20 @@ class HeldLike(Protocol):
     """What is compared: a sink that was read back, or the candles that were to land."""
 
     @property
-    def rows(self) -> int: ...
+    def rows(self) -> int:
+        """Candles."""
+
     @property
-    def first_ms(self) -> int | None: ...
+    def first_ms(self) -> int | None:
+        """First open time, None without candles."""
+
     @property
-    def last_ms(self) -> int | None: ...
+    def last_ms(self) -> int | None:
+        """Last open time, None without candles."""
+
     @property
-    def sha256(self) -> str: ...
+    def sha256(self) -> str:
+        """Of the candles in canonical text."""
 
 
 def judge(
@@ -53,7 +60,8 @@ def _differences(held: HeldLike, expected: HeldLike) -> list[str]:
     if held.rows != expected.rows:
         found.append(f"{held.rows} rows, {expected.rows} were to land")
     if (held.first_ms, held.last_ms) != (expected.first_ms, expected.last_ms):
-        found.append(f"rows from {_time(held.first_ms)} to {_time(held.last_ms)}, expected {_time(expected.first_ms)} to {_time(expected.last_ms)}")  # fmt: skip
+        ends = f"rows from {_time(held.first_ms)} to {_time(held.last_ms)}"
+        found.append(f"{ends}, expected {_time(expected.first_ms)} to {_time(expected.last_ms)}")
     if not found and held.sha256 != expected.sha256:
         found.append(f"checksum {held.sha256[:12]}, expected {expected.sha256[:12]}")
     return found

@@ -1,4 +1,4 @@
-"""The result of a check: passed or not, how bad, how many, and the first offenders; rules are in the modules beside it."""
+"""The result of a check: passed or not, how bad, how many, the first offenders; rules are in the modules beside it."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal, Self

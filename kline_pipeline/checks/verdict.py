@@ -1,4 +1,4 @@
-"""All rules together on one partition: what may land, and what must be fetched again; landing itself is in pipeline.py."""
+"""All rules together on one partition: what may land, and what must be fetched again; landing is in stages/."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""well_formed: a candle is on the grid, its high and low hold its open and close, and its average price lies between them.
+"""well_formed: a candle is on the grid, high and low hold open and close, the average price lies between them.
 
-The first two are errors; the last is a warning (it held in all of 342,147 real rows, real-data.md 1) and is skipped where
-volume or turnover is zero. For inverse contracts the average price is volume / turnover (bybit-v5.md 1.2).
+The first two are errors; the last is a warning (it held in all of 342,147 real rows, real-data.md 1) and is skipped
+where volume or turnover is zero. For inverse contracts the average price is volume / turnover (bybit-v5.md 1.2).
 """
 
 from typing import Final
@@ -62,10 +62,10 @@ def _too_large(candles: pa.Table) -> list[Offender]:
 
 def _impossible(candles: pa.Table) -> list[Offender]:
     price = {name: decimals(candles[name]) for name in ("open", "high", "low", "close")}
-    rules = {
-        "low above open or close": pc.or_(pc.greater(price["low"], price["open"]), pc.greater(price["low"], price["close"])),
-        "high below open or close": pc.or_(pc.less(price["high"], price["open"]), pc.less(price["high"], price["close"])),
-    }  # fmt: skip
+    ends = ("open", "close")
+    above = [pc.greater(price["low"], price[name]) for name in ends]
+    below = [pc.less(price["high"], price[name]) for name in ends]
+    rules = {"low above open or close": pc.or_(*above), "high below open or close": pc.or_(*below)}
     offenders = []
     for what, broken in rules.items():
         times = candles["open_time_ms"].filter(broken).to_pylist()

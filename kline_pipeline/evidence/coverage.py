@@ -44,7 +44,7 @@ class Derived:
     reasons: Sequence[str]
 
 
-def row(connection: Connection, series_id: int, day: date) -> Any | None:  # noqa: ANN401 - a row of the table
+def row(connection: Connection, series_id: int, day: date) -> Any | None:
     """Return the ledger row of a partition, None when there is none."""
     return connection.execute(
         select(coverage).where(coverage.c.series_id == series_id, coverage.c.date == day)
@@ -78,7 +78,7 @@ def days(connection: Connection, category: str, interval: str, symbol: str) -> S
     ).all()
 
 
-def record(connection: Connection, series_id: int, day: date, derived: Derived, known: Any | None) -> None:  # noqa: ANN401
+def record(connection: Connection, series_id: int, day: date, derived: Derived, known: Any | None) -> None:
     """Write what a derivation says; `known` is the row that stands there, read under the lock of the series.
 
     A partition that had landed with the very same candles stays landed.
@@ -142,7 +142,11 @@ def note_landing(
 
 
 def record_days(
-    connection: Connection, series_id: int, window: Window, expected_ms: NDArray[np.int64], present_ms: NDArray[np.int64]
+    connection: Connection,
+    series_id: int,
+    window: Window,
+    expected_ms: NDArray[np.int64],
+    present_ms: NDArray[np.int64],
 ) -> None:
     """Write expected and present candles per UTC day of a window, in the place of what was there."""
     span = (coverage_days.c.day >= _moment(window.start_ms).date(), coverage_days.c.day < _moment(window.end_ms).date())

@@ -23,6 +23,7 @@ def keep(connection: Connection, dataset: Dataset) -> None:
     ).scalar_one()
     if grain != dataset.grain:
         raise DatasetsError(
-            f'{dataset.name} holds partitions of grain {grain} and the file says {dataset.grain}; set grain = "{grain}", '
+            f"{dataset.name} holds partitions of grain {grain} and the file says {dataset.grain}; "
+            f'set grain = "{grain}", '
             "or use another KLINE_HOME and backfill there"
         )

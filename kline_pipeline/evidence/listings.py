@@ -1,4 +1,4 @@
-"""The lives of instruments under one name, as probes found them, with their evidence; how a probe works is told in bybit/lives.py."""
+"""The lives of instruments under one name, as probes found them, with their evidence; probes are in bybit/lives.py."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -69,9 +69,7 @@ def read(connection: Connection, category: str, symbol: str) -> Listing | None:
 def write(connection: Connection, found: Lives) -> Listing:
     """Put what a probe found in the place of what was known, and return it."""
     probed_at = _moment(found.probed_at_ms)
-    connection.execute(
-        delete(listings).where(listings.c.category == found.category, listings.c.symbol == found.symbol)
-    )
+    connection.execute(delete(listings).where(listings.c.category == found.category, listings.c.symbol == found.symbol))
     connection.execute(
         insert(listings),
         [
@@ -115,7 +113,14 @@ def _moment(time_ms: int) -> datetime:
 
 
 def known_or_probed(
-    database: Database, client: BybitClient, category: str, symbol: str, *, grace_ms: int, now_ms: int, again: bool = False
+    database: Database,
+    client: BybitClient,
+    category: str,
+    symbol: str,
+    *,
+    grace_ms: int,
+    now_ms: int,
+    again: bool = False,
 ) -> Listing:
     """Return the lives of an instrument; the exchange is asked when they are not known, a week old, or `again`.
 

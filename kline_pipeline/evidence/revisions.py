@@ -1,4 +1,4 @@
-"""Closed candles that two raw batches tell differently, kept for ever; which one counts is decided in candles/derive.py."""
+"""Closed candles that two raw batches tell differently, kept for ever; which one counts: candles/derive.py."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -14,17 +14,28 @@ class RevisionLike(Protocol):
     """What a revision tells: the candle, what it was, what it is now, and the batches that say so."""
 
     @property
-    def open_time_ms(self) -> int: ...
+    def open_time_ms(self) -> int:
+        """UTC milliseconds."""
+
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """Changed or vanished."""
+
     @property
-    def old(self) -> dict[str, str]: ...
+    def old(self) -> dict[str, str]:
+        """The six numbers that an older batch told."""
+
     @property
-    def new(self) -> dict[str, str] | None: ...
+    def new(self) -> dict[str, str] | None:
+        """The six numbers that the newer batch tells, None for a vanished one."""
+
     @property
-    def old_batch(self) -> str: ...
+    def old_batch(self) -> str:
+        """Id of the older batch."""
+
     @property
-    def new_batch(self) -> str: ...
+    def new_batch(self) -> str:
+        """Id of the newer batch."""
 
 
 def record(connection: Connection, series_id: int, revisions: Iterable[RevisionLike]) -> None:

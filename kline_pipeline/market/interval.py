@@ -123,7 +123,6 @@ class Interval:
         """Return the exclusive end of what had closed: every candle that closes at or before server time less grace."""
         return self.floor(server_time_ms - grace_ms)
 
-
     @property
     def _origin_ms(self) -> int:
         return _FIRST_MONDAY_MS if self.code == "W" else 0

@@ -101,6 +101,4 @@ def windows_of(open_times_ms: NDArray[np.int64], interval: Interval) -> list[Win
     breaks = np.flatnonzero(open_times_ms[1:] != closes_ms[:-1])
     firsts = np.concatenate(([0], breaks + 1))
     lasts = np.concatenate((breaks, [len(open_times_ms) - 1]))
-    return [
-        Window(int(open_times_ms[first]), int(closes_ms[last])) for first, last in zip(firsts, lasts, strict=True)
-    ]
+    return [Window(int(open_times_ms[first]), int(closes_ms[last])) for first, last in zip(firsts, lasts, strict=True)]

@@ -1,4 +1,4 @@
-"""What arrived: batches of rows as received with their provenance, what is held of a window, and the fetching of what is not.
+"""What arrived: batches of rows as received with their provenance, and the fetching of what is not held.
 
 Nothing here judges or changes a row.
 """

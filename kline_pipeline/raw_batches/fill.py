@@ -1,7 +1,7 @@
-"""Fetching the windows that are not held, across partition borders, into raw batches; what is held is told by the caller.
+"""Fetching windows that are not held, across partition borders, into raw batches; what is held the caller tells.
 
-Neighbouring partitions of a series are one span, read as full pages; each row goes to the partition of its open time. A
-batch is written as soon as the pages of its partition are there, so a killed run goes on where it stopped.
+Neighbouring partitions of a series are one span, read as full pages; each row goes to the partition of its open time.
+A batch is written as soon as the pages of its partition are there, so a killed run goes on where it stopped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,9 +47,7 @@ class Wanted:
     fetch_error: str | None = None
 
 
-def fetch(
-    client: BybitClient, store: RawStore, wanted: Sequence[Wanted], *, grace_ms: int, concurrency: int
-) -> None:
+def fetch(client: BybitClient, store: RawStore, wanted: Sequence[Wanted], *, grace_ms: int, concurrency: int) -> None:
     """Fetch every window of `wanted`, write the raw batches, and note in each partition what came.
 
     Args:

@@ -1,4 +1,4 @@
-"""Raw batches on disk: one immutable Parquet file per partition and fetched span; which rows are right is decided elsewhere.
+"""Raw batches on disk: one immutable Parquet file per partition and fetched span; nothing here says which row is right.
 
     raw/{category}/{interval}/{symbol}/{date}/{start}-{end}-{server time}-{id}.parquet
 
@@ -137,7 +137,6 @@ class RawStore:
         name = BatchName(covered, max(page.server_time_ms for page in pages), _digest(content))
         self._folder.replace(f"{_path(series, day)}/{name}", content)
         return name, len(content)
-
 
 
 def _path(series: Series, day: date) -> str:

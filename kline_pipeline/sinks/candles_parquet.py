@@ -94,17 +94,16 @@ def _stepped_back(folder: Folder, name: str, before: Held | None) -> Held:
 
 def encode(series: Series, candles: pa.Table) -> bytes:
     """Return the bytes of a snapshot with these candles (CANDLE_SCHEMA); the same bytes for the same candles."""
-    """Return the bytes of a file with these candles (CANDLE_SCHEMA) in SNAPSHOT_SCHEMA; the same for the same candles."""
     names = (series.category, series.symbol, series.interval.code)
     keys = [
         pa.DictionaryArray.from_arrays(pa.array([0] * len(candles), pa.int32()), pa.array([name])) for name in names
     ]
     moments = pc.cast(candles["open_time_ms"], pa.timestamp("ms", tz="UTC"))
-    table = pa.table(
-        [*keys, moments, *(decimals(candles[name]) for name in NUMBER_COLUMNS)], schema=SNAPSHOT_SCHEMA
-    )
+    table = pa.table([*keys, moments, *(decimals(candles[name]) for name in NUMBER_COLUMNS)], schema=SNAPSHOT_SCHEMA)
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", compression_level=3, use_dictionary=["category", "symbol", "interval"])
+    pq.write_table(
+        table, sink, compression="zstd", compression_level=3, use_dictionary=["category", "symbol", "interval"]
+    )
     return sink.getvalue()
 
 

@@ -1,7 +1,7 @@
 """The table kline.candles: one partition per transaction, under the advisory lock of its series, with its ledger row.
 
-What the table holds is asked from the table: the checksum of the canonical text of its rows, computed by the server. The
-same checksum: nothing is written. An empty window: COPY. Else a staging table and a bounded difference.
+What the table holds is asked from the table: the checksum of the canonical text of its rows, computed by the server.
+The same checksum: nothing is written. An empty window: COPY. Else a staging table and a bounded difference.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""The stages of the flow over many partitions: fill (ask the exchange), derive (and judge), land; their order is in pipeline.py.
+"""The stages of the flow over partitions: fill (ask the exchange), derive (and judge), land; their order: pipeline.py.
 
-A stage joins what lies to its left: fetching, candles, rules, sinks, evidence. It fetches, judges and writes nothing itself.
+A stage joins what lies to its left: fetching, candles, rules, sinks, evidence. It fetches, judges and writes nothing
+itself.
 """

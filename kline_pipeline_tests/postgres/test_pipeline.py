@@ -28,7 +28,9 @@ def sim(settings: Settings, database: Database) -> Iterator[World]:
 
 
 def drop(sim: World, at: str = HOLE, interval: str = "60") -> None:
-    sim.exchange.faults.add([{"drop": {"category": "linear", "symbol": "BTCUSDT", "interval": interval, "open_time": at}}])
+    sim.exchange.faults.add(
+        [{"drop": {"category": "linear", "symbol": "BTCUSDT", "interval": interval, "open_time": at}}]
+    )
 
 
 def snapshot(sim: World, day: str, symbol: str = "BTCUSDT", interval: str = "60") -> Path:
@@ -99,7 +101,9 @@ def test_a_dropped_candle_keeps_its_month_out_and_only_its_month(sim: World) -> 
 
 
 def test_a_gap_is_asked_once_more_before_it_counts(sim: World) -> None:
-    sim.exchange.faults.add([{"drop": {"category": "linear", "symbol": "BTCUSDT", "interval": "60", "open_time": HOLE, "times": 1}}])
+    sim.exchange.faults.add(
+        [{"drop": {"category": "linear", "symbol": "BTCUSDT", "interval": "60", "open_time": HOLE, "times": 1}}]
+    )
 
     landed = sim.run(HOURLY, (FEBRUARY, "BTCUSDT"))
 
@@ -139,7 +143,9 @@ def test_contradicting_rows_quarantine_and_a_later_single_answer_lands(sim: Worl
 
 
 def test_an_exact_duplicate_is_stored_once(sim: World) -> None:
-    sim.exchange.faults.add([{"duplicate": {"category": "linear", "symbol": "BTCUSDT", "interval": "60", "open_time": HOLE}}])
+    sim.exchange.faults.add(
+        [{"duplicate": {"category": "linear", "symbol": "BTCUSDT", "interval": "60", "open_time": HOLE}}]
+    )
 
     sim.run(HOURLY, (FEBRUARY, "BTCUSDT"))
     sim.exchange.faults.clear()
@@ -266,7 +272,10 @@ def test_partitions_before_the_listing_are_empty_and_say_so(sim: World) -> None:
 def test_an_unknown_symbol_is_quarantined_and_the_others_land(sim: World) -> None:
     landed = sim.run(HOURLY, (FEBRUARY, "NOSUCHUSDT"), (FEBRUARY, "BTCUSDT"))
 
-    assert {cell.symbol: pair[0].result.passed for cell, pair in landed.items()} == {"NOSUCHUSDT": False, "BTCUSDT": True}
+    assert {cell.symbol: pair[0].result.passed for cell, pair in landed.items()} == {
+        "NOSUCHUSDT": False,
+        "BTCUSDT": True,
+    }
     assert "refused" in sim.pipeline.verdict(HOURLY, Cell(date(2024, 2, 1), "NOSUCHUSDT")).reasons[0]
 
 

@@ -1,9 +1,8 @@
 """The two sinks by themselves: idempotent, exact, and a lower generation never wins."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -45,7 +44,7 @@ def to_land(generation: Generation, closes: list[str], sinks: tuple[str, ...] = 
 
 
 @pytest.fixture(params=["postgres", "parquet"])
-def land(request: pytest.FixtureRequest, database: Database, settings: Settings) -> Iterator[Land]:
+def land(request: pytest.FixtureRequest, database: Database, settings: Settings) -> Land:
     """Landing in one of the sinks, of a partition whose derivation the ledger knows."""
     sink = str(request.param)
 
@@ -62,7 +61,7 @@ def land(request: pytest.FixtureRequest, database: Database, settings: Settings)
             return candles_postgres.land(database, partition)
         return candles_parquet.land(database, Folder(settings.snapshot_url), partition)
 
-    yield landed
+    return landed
 
 
 def test_what_was_written_is_what_is_read_back(land: Land) -> None:
@@ -117,11 +116,13 @@ def test_only_what_differs_is_touched_in_the_table(database: Database) -> None:
     assert held.written == 2
 
 
-def test_the_same_candles_are_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_candles_are_the_same_bytes() -> None:
     partition = to_land(OLD, ["1.5", "2"])
 
     first = candles_parquet.encode(partition.series, partition.candles)
-    again = candles_parquet.encode(partition.series, pa.concat_tables([partition.candles.slice(0, 1), partition.candles.slice(1)]))
+    again = candles_parquet.encode(
+        partition.series, pa.concat_tables([partition.candles.slice(0, 1), partition.candles.slice(1)])
+    )
 
     assert first == again
 

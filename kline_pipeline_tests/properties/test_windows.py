@@ -1,5 +1,7 @@
 """The arithmetic of windows against plain sets of minutes."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ def points(windows: list[Window]) -> set[int]:
 
 
 def tidy(windows: list[Window]) -> bool:
-    return all(left.end_ms < right.start_ms for left, right in zip(windows, windows[1:], strict=False))
+    return all(left.end_ms < right.start_ms for left, right in pairwise(windows))
 
 
 @given(WINDOWS)

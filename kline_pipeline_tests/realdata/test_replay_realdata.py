@@ -33,7 +33,7 @@ def histories() -> dict[tuple[str, tuple[str, ...] | None], ReplayHistory]:
 
 
 @pytest.mark.parametrize(("folder", "symbol", "interval", "name", "only"), CASES)
-def test_every_row_inside_the_common_span_is_served_as_recorded(  # noqa: PLR0917
+def test_every_row_inside_the_common_span_is_served_as_recorded(
     histories: dict[tuple[str, tuple[str, ...] | None], ReplayHistory],
     folder: str,
     symbol: str,

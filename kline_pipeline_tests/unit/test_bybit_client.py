@@ -43,9 +43,7 @@ def test_every_parameter_is_sent_and_the_end_is_the_last_open_time() -> None:
 
 def test_the_end_of_a_page_of_months_is_the_first_of_its_last_month() -> None:
     with canned(answers(EMPTY)) as asked:
-        asked.client.kline_page(
-            MONTHLY, Window(1_704_067_200_000, 1_711_929_600_000)
-        )  # January to March
+        asked.client.kline_page(MONTHLY, Window(1_704_067_200_000, 1_711_929_600_000))  # January to March
     assert asked.sent[0].url.params["end"] == "1709251200000"  # 2024-03-01
 
 
@@ -166,8 +164,7 @@ def test_waits_grow_to_a_ceiling_and_the_last_error_is_the_one_raised() -> None:
         asked.client.kline_page(MINUTE, HOUR)
     assert len(asked.sent) == 5
     assert [
-        low <= wait <= high
-        for wait, (low, high) in zip(asked.waits, [(1, 2), (2, 3), (3, 3), (3, 3)], strict=True)
+        low <= wait <= high for wait, (low, high) in zip(asked.waits, [(1, 2), (2, 3), (3, 3), (3, 3)], strict=True)
     ]
     assert max(asked.waits) == 3
 

@@ -24,9 +24,7 @@ EMPTY = ok({"symbol": "BTCUSDT", "category": "linear", "list": []})
         (httpx.RemoteProtocolError("peer closed connection"), "the connection broke"),
     ],
 )
-def test_an_exchange_that_cannot_be_reached_is_named_with_what_to_do(
-    error: httpx.RequestError, words: str
-) -> None:
+def test_an_exchange_that_cannot_be_reached_is_named_with_what_to_do(error: httpx.RequestError, words: str) -> None:
     def handler(_: httpx.Request) -> httpx.Response:
         raise error
 
@@ -36,9 +34,7 @@ def test_an_exchange_that_cannot_be_reached_is_named_with_what_to_do(
     ):
         asked.client.kline_page(MINUTE, HOUR)
     message = str(caught.value)
-    assert message.startswith(
-        "asked 127.0.0.1:9 for candles of linear:BTCUSDT:1 in [2024-04-10T11:00:00Z"
-    )
+    assert message.startswith("asked 127.0.0.1:9 for candles of linear:BTCUSDT:1 in [2024-04-10T11:00:00Z")
     assert words in message
     assert asked.client.requests["kline", "ExchangeUnavailable"] == 5
 
@@ -82,9 +78,7 @@ def test_a_base_url_that_is_none_names_the_variable(base_url: str) -> None:
         ("https://api.bybitgeorgia.ge", "api.bybitgeorgia.ge"),
     ],
 )
-def test_the_hosts_of_the_exchange_are_their_own_venue_without_a_question(
-    base_url: str, venue: str
-) -> None:
+def test_the_hosts_of_the_exchange_are_their_own_venue_without_a_question(base_url: str, venue: str) -> None:
     with canned(answers(EMPTY), base_url=base_url) as asked:
         assert asked.client.venue() == venue
     assert asked.sent == []
@@ -98,7 +92,5 @@ def test_a_simulator_names_itself_once_and_outside_the_budget() -> None:
 
 
 def test_a_host_that_has_no_name_is_its_own_venue() -> None:
-    with canned(
-        answers("404 page not found", status=404), base_url="http://localhost:8000"
-    ) as asked:
+    with canned(answers("404 page not found", status=404), base_url="http://localhost:8000") as asked:
         assert asked.client.venue() == "localhost:8000"

@@ -18,14 +18,10 @@ NOW_MS = 1_763_900_000_000  # 2025-11-23T12:13:20Z
 
 
 def spans(found: Lives) -> list[tuple[str, str | None]]:
-    return [
-        (iso(life.from_ms), iso(life.until_ms) if life.until_ms else None) for life in found.lives
-    ]
+    return [(iso(life.from_ms), iso(life.until_ms) if life.until_ms else None) for life in found.lives]
 
 
-def probe(
-    category: str, symbol: str, *faults: dict[str, object], now_ms: int = NOW_MS
-) -> tuple[Lives, Asked]:
+def probe(category: str, symbol: str, *faults: dict[str, object], now_ms: int = NOW_MS) -> tuple[Lives, Asked]:
     with simulated(now_ms=now_ms, retry_max_attempts=2) as (asked, exchange):
         exchange.faults.replace(list(faults))
         return probe_lives(asked.client, category, symbol, grace_ms=10_000), asked
@@ -146,9 +142,7 @@ def record(folder: Path, interval: str, minutes: int, rows: int, start: str) -> 
         ("1w", 10080, 30, "2025-01-06T00:00", "2025-07-28T00:00"),
     ],
 )
-def test_recordings_of_one_interval_give_their_span(
-    tmp_path: Path, recording: tuple[str, int, int, str, str]
-) -> None:
+def test_recordings_of_one_interval_give_their_span(tmp_path: Path, recording: tuple[str, int, int, str, str]) -> None:
     name, minutes, rows, start, until = recording
     record(tmp_path, name, minutes, rows, start)
     exchange = Exchange(ReplayHistory(tmp_path, "linear"), clock=lambda: NOW_MS)

@@ -65,9 +65,7 @@ def rows_of(given: Answer) -> Any:
         (123456, "never seen", UnexpectedAnswer),
     ],
 )
-def test_a_ret_code_becomes_the_error_that_says_what_to_do(
-    code: int, message: str, kind: type[ExchangeError]
-) -> None:
+def test_a_ret_code_becomes_the_error_that_says_what_to_do(code: int, message: str, kind: type[ExchangeError]) -> None:
     with pytest.raises(ExchangeError) as caught:
         open_envelope(refused(code, message))
     assert type(caught.value) is kind
@@ -91,9 +89,7 @@ def test_a_ret_code_becomes_the_error_that_says_what_to_do(
         (502, '{"retCode":0,"retMsg":"OK","result":{},"time":1}', ExchangeUnavailable),
     ],
 )
-def test_an_http_status_decides_before_the_body(
-    status: int, body: str, kind: type[ExchangeError]
-) -> None:
+def test_an_http_status_decides_before_the_body(status: int, body: str, kind: type[ExchangeError]) -> None:
     with pytest.raises(ExchangeError) as caught:
         open_envelope(answer(body, status))
     assert type(caught.value) is kind

@@ -26,9 +26,7 @@ OPEN_HOUR = Window(1_712_750_400_000, 1_712_754_000_000)  # 12:00 to 13:00, it i
     start_ms=st.integers(1_500_000_000_000, 1_700_000_000_000),
     length_ms=st.integers(0, 200_000_000_000),
 )
-def test_a_plan_holds_every_slot_once_in_full_pages(
-    code: str, start_ms: int, length_ms: int
-) -> None:
+def test_a_plan_holds_every_slot_once_in_full_pages(code: str, start_ms: int, length_ms: int) -> None:
     interval = Interval(code)
     pages = plan(Window(start_ms, start_ms + length_ms), interval)
     slots = [interval.count(page.start_ms, page.end_ms) for page in pages]
@@ -92,9 +90,7 @@ def test_a_symbol_that_is_refused_does_not_stop_the_others() -> None:
     window = plan(DAY, Interval("1"))[0]
     unknown = Series.parse("linear:NOPEUSDT:1")
     with simulated() as (asked, _):
-        first, second, third = fetch_pages(
-            asked.client, [(MINUTE, window), (unknown, window), (MINUTE, window)], 2
-        )
+        first, second, third = fetch_pages(asked.client, [(MINUTE, window), (unknown, window), (MINUTE, window)], 2)
     assert isinstance(first, Page)
     assert isinstance(third, Page)
     assert isinstance(second, PageFailure)
@@ -106,9 +102,7 @@ def test_a_symbol_that_is_refused_does_not_stop_the_others() -> None:
     ("fault", "error"),
     [({"http": {"status": 503}}, ExchangeUnavailable), ({"country_block": {}}, CountryBlocked)],
 )
-def test_an_exchange_that_is_down_stops_the_work(
-    fault: dict[str, object], error: type[Exception]
-) -> None:
+def test_an_exchange_that_is_down_stops_the_work(fault: dict[str, object], error: type[Exception]) -> None:
     windows = plan(Window(DAY.start_ms - 40 * 86_400_000, DAY.end_ms), Interval("1"))
     with simulated(retry_max_attempts=2) as (asked, exchange):
         exchange.faults.replace([fault])

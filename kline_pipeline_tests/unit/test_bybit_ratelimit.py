@@ -100,14 +100,12 @@ def test_threads_share_one_pace(tmp_path: Path) -> None:
 
 def test_processes_share_one_pace(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _WORKER, str(tmp_path / "budget")]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]  # noqa: S603
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     granted = sorted(int(line) for worker in workers for line in worker.communicate()[0].split())
     assert len(granted) == 120
     assert [worker.returncode for worker in workers] == [0, 0, 0]
     # 100 steps of 1/98 s; the rest is what lies between a grant and its time stamp.
-    assert all(
-        later - earlier > 950_000 for earlier, later in zip(granted, granted[100:], strict=False)
-    )
+    assert all(later - earlier > 950_000 for earlier, later in zip(granted, granted[100:], strict=False))
 
 
 def test_a_cool_down_of_one_process_holds_for_another(tmp_path: Path) -> None:

@@ -52,7 +52,11 @@ def test_help_imports_nothing_heavy() -> None:
     ],
 )
 def test_bad_usage_is_one_sentence_and_exit_code_2(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: object
+    arguments: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: object,
 ) -> None:
     monkeypatch.setenv("KLINE_HOME", str(tmp_path))
     # Nothing answers there: what is wrong by itself is told without asking anybody.

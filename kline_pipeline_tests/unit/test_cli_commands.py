@@ -146,7 +146,9 @@ def test_a_symbol_that_the_exchange_does_not_know_leaves_no_trace(
 ) -> None:
     for command in (("backfill", *JANUARY), ("series", "add")):
         name, *options = command if command[0] == "backfill" else ("series",)
-        arguments = (name, "linear:NOPEUSDT:60", *options) if name == "backfill" else ("series", "add", "linear:NOPEUSDT:60")
+        arguments = (
+            (name, "linear:NOPEUSDT:60", *options) if name == "backfill" else ("series", "add", "linear:NOPEUSDT:60")
+        )
         assert run(*arguments) == 1
         output = capsys.readouterr()
         assert "NOPEUSDT" in output.err
@@ -186,18 +188,26 @@ def test_what_cannot_work_is_one_sentence_and_nothing_is_written(
     assert stored(home) == []
 
 
-def test_a_changed_grain_and_another_exchange_are_refused(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_another_exchange_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("backfill", KEY, *JANUARY) == 0
     before = stored(home)
     with SimulatorServer(Exchange(SyntheticHistory(9, now_ms=NOW_MS), clock=lambda: NOW_MS)) as other:
         monkeypatch.setenv("BYBIT_BASE_URL", other.url)
-        capsys.readouterr()
         assert run("backfill", KEY, "--from", "2024-02-01") == 1
-        assert "simulated-seed-9" in capsys.readouterr().err
+    assert "simulated-seed-9" in capsys.readouterr().err
+    assert stored(home) == before
+
+
+def test_a_changed_grain_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("backfill", KEY, *JANUARY) == 0
+    before = stored(home)
     changed = tmp_path / "changed.toml"
     changed.write_text('[[dataset]]\ncategory = "linear"\ninterval = "60"\ngrain = "day"\nsymbols = ["BTCUSDT"]\n')
     monkeypatch.setenv("KLINE_DATASETS_FILE", str(changed))
-    monkeypatch.setenv("BYBIT_BASE_URL", "http://127.0.0.1:9")
+    assert run("backfill", KEY, "--from", "2024-02-01") == 2
+    assert 'grain = "month"' in capsys.readouterr().err
     assert stored(home) == before

@@ -59,7 +59,7 @@ def test_a_week_belongs_to_the_year_in_which_it_opens(tmp_path: Path) -> None:
         ('[[dataset]]\ncategory="linear"\ninterval="1"\nsinks=[]\n', "sinks is empty"),
         ('[[dataset]]\ncategory="linear"\ninterval="1"\nsymbol=["BTCUSDT"]\n', "unknown key symbol"),
         ('[[dataset]]\ncategory="linear"\ninterval="1"\n' * 2, "linear_1 twice"),
-        ('dataset = 3\n', r"\[\[dataset\]\]"),
+        ("dataset = 3\n", r"\[\[dataset\]\]"),
     ],
 )
 def test_a_broken_file_gives_one_sentence_that_names_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:
@@ -68,7 +68,7 @@ def test_a_broken_file_gives_one_sentence_that_names_what_is_wrong(tmp_path: Pat
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetsError, match="nowhere.toml"):
+    with pytest.raises(DatasetsError, match=r"nowhere\.toml"):
         load(tmp_path / "nowhere.toml")
 
 

@@ -57,7 +57,9 @@ def test_a_candle_is_closed_only_after_its_end_and_the_grace() -> None:
     assert minute.closed_end(ms("2024-01-01 00:05:10"), 10_000) == ms("2024-01-01 00:05")
 
 
-@pytest.mark.parametrize(("text", "code"), [("1m", "1"), ("1h", "60"), ("4h", "240"), ("1d", "D"), ("1w", "W"), ("1M", "M")])
+@pytest.mark.parametrize(
+    ("text", "code"), [("1m", "1"), ("1h", "60"), ("4h", "240"), ("1d", "D"), ("1w", "W"), ("1M", "M")]
+)
 def test_people_may_write_intervals_their_way(text: str, code: str) -> None:
     assert Interval.parse(text).code == code
 

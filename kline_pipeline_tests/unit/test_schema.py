@@ -19,7 +19,15 @@ from kline_pipeline.market.schema import (
 
 @pytest.mark.parametrize(
     ("served", "text"),
-    [("43488", "43488"), ("0.10", "0.1"), ("100", "100"), ("100.00", "100"), ("0.000", "0"), ("007.5", "7.5"), ("0", "0")],
+    [
+        ("43488", "43488"),
+        ("0.10", "0.1"),
+        ("100", "100"),
+        ("100.00", "100"),
+        ("0.000", "0"),
+        ("007.5", "7.5"),
+        ("0", "0"),
+    ],
 )
 def test_a_number_has_one_canonical_text(served: str, text: str) -> None:
     assert canonical(pa.array([served])).to_pylist() == [text]
