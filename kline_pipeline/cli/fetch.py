@@ -68,13 +68,14 @@ def _fetched(settings: "Settings", series: "Series", start: str, end: str) -> "p
 def _budget(settings: "Settings") -> "Iterator[Budget]":
     """Give the budget that all processes share: in KLINE_DATABASE_URL where there is one, else in a file."""
     from kline_pipeline.database.engine import connect
-    from kline_pipeline.opening import budget_of
+    from kline_pipeline.opening import paying
 
     if settings.database_url is None:
-        yield budget_of(settings, None)
+        with paying(settings, None) as budget:
+            yield budget
         return
-    with connect(settings) as database:
-        yield budget_of(settings, database)
+    with connect(settings) as database, paying(settings, database) as budget:
+        yield budget
 
 
 def _pages(client: "BybitClient", series: "Series", window: "Window", concurrency: int) -> "pa.Table":

@@ -3,8 +3,6 @@
 What it serves and how it answers is the business of simulator; here are only its options.
 """
 
-
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 

@@ -132,5 +132,5 @@ def _table(*columns: str) -> "Table":
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=name != "state")
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=name not in {"dates", "state"})
     return table

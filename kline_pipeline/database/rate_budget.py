@@ -80,6 +80,11 @@ class DatabaseBudget:
             values = {"venue": self._venue, "seconds": seconds, "reason": reason[:200]}
             self._connected().execute(_COOL, values)
 
+    def close(self) -> None:
+        """Close the connection; a later `acquire` opens another one."""
+        with self._turnstile:
+            self._forget()
+
     def _wait_for_grant(self, until_s: float, timeout_s: float) -> None:
         connection = self._connected()
         key = {"venue": self._venue}

@@ -23,9 +23,8 @@ JANUARY = ("--from", "2024-01-01", "--to", "2024-01-31")
 
 
 @pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    history = SyntheticHistory(7, now_ms=NOW_MS)
-    yield Exchange(history, clock=lambda: NOW_MS)
+def exchange() -> Exchange:
+    return Exchange(SyntheticHistory(7, now_ms=NOW_MS), clock=lambda: NOW_MS)
 
 
 @pytest.fixture
@@ -145,11 +144,7 @@ def test_a_symbol_that_the_exchange_does_not_know_leaves_no_trace(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command in (("backfill", *JANUARY), ("series", "add")):
-        name, *options = command if command[0] == "backfill" else ("series",)
-        arguments = (
-            (name, "linear:NOPEUSDT:60", *options) if name == "backfill" else ("series", "add", "linear:NOPEUSDT:60")
-        )
-        assert run(*arguments) == 1
+        assert run(*command, "linear:NOPEUSDT:60") == 1
         output = capsys.readouterr()
         assert "NOPEUSDT" in output.err
         assert output.err.count("\n") == 1
