@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -27,16 +28,15 @@ class Programs:
     folder: Path
     user: int | None
 
-    def run(self, program: str, *arguments: str, log: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end, away from our terminal, and return what it said."""
+    def run(self, program: str, *arguments: str, said: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end, away from our terminal, with `said` as its input; return what it answered."""
         return subprocess.run(  # noqa: S603 - programs of the wheel, arguments of ours
             [str(self.folder / program), *arguments],
             check=False,
-            capture_output=log is None,
-            stdout=None if log is None else subprocess.DEVNULL,
-            stderr=None if log is None else subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            input=said or "",
             text=True,
+            errors="replace",
             cwd="/",
             env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
             user=self.user,
@@ -67,22 +67,15 @@ def find(user: int | None, private: Path) -> Programs:
     if spec is None or not spec.submodule_search_locations:
         msg = f"the wheel {_WHEEL} with the PostgreSQL programs is not installed; install the project again"
         raise StorageError(msg)
-    found = Path(spec.submodule_search_locations[0]).glob("pginstall*/bin/postgres")
-    installs = sorted((_version(path.parents[1]), path.parents[1]) for path in found)
+    package = Path(spec.submodule_search_locations[0])
+    installs = sorted((path.parents[1] for path in package.glob("pginstall*/bin/postgres")), key=_version)
     if not installs:
         msg = f"the wheel {_WHEEL} holds no PostgreSQL for this system; set KLINE_DATABASE_URL to a server of your own"
         raise StorageError(msg)
-    install = installs[-1][1]
-    if user is None or may_enter(install / "bin"):
-        return Programs(install / "bin", user)
-    copied = private / f"programs-{installs[-1][0]}"
-    if not (copied / "bin/postgres").exists():
-        shutil.rmtree(copied, ignore_errors=True)
-        shutil.copytree(install, copied, symlinks=True)
-        for path in (copied, *copied.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | (0o055 if path.is_dir() or os.access(path, os.X_OK) else 0o044))
-    return Programs(copied / "bin", user)
+    install = installs[-1]
+    if user is not None and not may_enter(install / "bin"):
+        install = _copied(package, install, private)
+    return Programs(install / "bin", user)
 
 
 def may_enter(folder: Path) -> bool:
@@ -94,6 +87,28 @@ def may_enter(folder: Path) -> bool:
 def psql_program() -> str:
     """Return the path of an interactive psql: the system's, which can edit lines, else the wheel's."""
     return shutil.which("psql") or str(find(None, Path("/")).folder / "psql")
+
+
+def _copied(package: Path, install: Path, private: Path) -> Path:
+    """Copy an install and the libraries that stand beside it, at the same places relative to each other."""
+    copy = private / f"programs-{version(_WHEEL)}"
+    if not copy.exists():
+        half = private / "programs-half"
+        shutil.rmtree(half, ignore_errors=True)
+        inside = half / package.name
+        # The programs name their libraries relative to themselves: beside the package on Linux, in it on macOS.
+        libraries = (
+            (package.with_name(f"{_WHEEL}.libs"), half / f"{_WHEEL}.libs"),
+            (package / ".dylibs", inside / ".dylibs"),
+        )
+        for source, target in ((install, inside / install.name), *libraries):
+            if source.exists():
+                shutil.copytree(source, target, symlinks=True)
+        for path in (half, *half.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+        half.rename(copy)
+    return copy / package.name / install.name
 
 
 def _version(install: Path) -> int:

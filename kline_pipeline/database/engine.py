@@ -1,4 +1,4 @@
-"""One database for a process: the embedded server or KLINE_DATABASE_URL, a pool of connections, and errors in our words."""
+"""One database for a process: embedded or of KLINE_DATABASE_URL, a pool of connections, and errors in our words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +27,10 @@ class Database:
     """
 
     def __init__(self, url: URL, server: EmbeddedServer | None) -> None:
-        self.url = url
+        self.url: URL = url
         self._server = server
         self.where = server.describe() if server else url.render_as_string(hide_password=True)
+        self._remedy = "run the command again" if server else "check that it runs, and KLINE_DATABASE_URL"
         self.engine: Engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
             pool_size=4,
@@ -38,7 +39,7 @@ class Database:
             connect_args={
                 "connect_timeout": _CONNECT_TIMEOUT_S,
                 "application_name": _APPLICATION,
-                "options": "-c timezone=UTC",
+                "options": _options(url, "timezone=UTC"),
             },
         )
 
@@ -52,7 +53,7 @@ class Database:
     def dagster_url(self) -> str:
         """URL of the same database for Dagster's own tables: psycopg 2, schema `dagster`. Holds the password."""
         url = self.url.set(drivername="postgresql+psycopg2").update_query_dict(
-            {"options": f"-csearch_path={DAGSTER_SCHEMA} -ctimezone=UTC", "application_name": "dagster"}
+            {"options": _options(url, f"search_path={DAGSTER_SCHEMA}", "timezone=UTC"), "application_name": "dagster"}
         )
         return url.render_as_string(hide_password=False)
 
@@ -73,9 +74,8 @@ class Database:
         try:
             yield
         except (OperationalError, InterfaceError) as exc:
-            raise DatabaseUnavailable(
-                f"the database {self.where} does not answer: {_first_line(exc)}; check that it runs and KLINE_DATABASE_URL"
-            ) from exc
+            said = _first_line(exc)
+            raise DatabaseUnavailable(f"the database {self.where} does not answer: {said}; {self._remedy}") from exc
         except SQLAlchemyError as exc:
             raise StorageError(f"the database {self.where} refused: {_first_line(exc)}") from exc
 
@@ -113,11 +113,17 @@ def connect(settings: Settings, *, migrate: bool = True) -> Database:
 
 def _external(text_: str) -> URL:
     try:
-        url = make_url(text_.replace("postgres://", "postgresql://", 1))
-    except (ArgumentError, ValueError) as exc:
+        return make_url(text_.replace("postgres://", "postgresql://", 1))
+    except (ArgumentError, ValueError):  # whose words may hold the password
         msg = "KLINE_DATABASE_URL is no URL; write postgresql://user:password@host:5432/database"
-        raise ConfigError(msg) from exc
-    return url
+        raise ConfigError(msg) from None
+
+
+def _options(url: URL, *settings: str) -> str:
+    """Return the options of a session: those of the URL, then ours, which win."""
+    given = url.query.get("options", ())
+    parts = [given] if isinstance(given, str) else list(given)
+    return " ".join([*parts, *(f"-c {setting}" for setting in settings)])
 
 
 def _first_line(exc: SQLAlchemyError) -> str:

@@ -1,4 +1,4 @@
-"""Bringing the schema to the newest revision, once whoever many processes ask at the same time; revisions are in migrations/."""
+"""Bringing the schema to the newest revision, once however many processes ask at once; revisions are in migrations/."""
 
 from functools import cache
 
@@ -22,13 +22,13 @@ def upgrade(engine: Engine) -> None:
         StorageError: the database was upgraded by a newer release of this project.
     """
     with engine.begin() as connection:
-        if current(connection) == head():
+        if current(connection) == head() and not _absent_schemas(connection):
             return
     with engine.begin() as connection:
         connection.execute(text(f"set local lock_timeout = '{_LOCK_TIMEOUT_S}s'"))
         migration_lock(connection)
-        for schema in (SCHEMA, DAGSTER_SCHEMA):
-            connection.execute(text(f"create schema if not exists {schema}"))
+        for schema in _absent_schemas(connection):
+            connection.execute(text(f"create schema {schema}"))
         config = _config()
         config.attributes["connection"] = connection
         try:
@@ -38,6 +38,12 @@ def upgrade(engine: Engine) -> None:
                 f"the database is at revision {current(connection)}, which this release does not know "
                 f"(its newest is {head()}); install the release that upgraded it"
             ) from exc
+
+
+def _absent_schemas(connection: Connection) -> list[str]:
+    """Return our schemas that are not there; "create if not exists" asks for the right even where they are."""
+    found = set(connection.execute(text("select nspname from pg_namespace")).scalars())
+    return [schema for schema in (SCHEMA, DAGSTER_SCHEMA) if schema not in found]
 
 
 def current(connection: Connection) -> str | None:

@@ -1,4 +1,4 @@
-"""The request budget in PostgreSQL, one row per venue, shared by every process and host; the file form is in bybit/ratelimit.
+"""The request budget in PostgreSQL, a row per venue, shared by all processes; its file form is in bybit/ratelimit.
 
 Requests are granted one by one at an even pace by the clock of the database, so the rate is exceeded in no second,
 whatever processes start, stop or are killed. It has a connection of its own, never inside a sink's transaction.

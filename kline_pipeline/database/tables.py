@@ -1,4 +1,4 @@
-"""Our tables, schema `kline`; they are created by the migrations, and a test compares the two. Queries live with their users."""
+"""Our tables, schema `kline`; the migrations make them, and a test compares the two. Queries live with their users."""
 
 from typing import Final
 
@@ -139,9 +139,7 @@ candle_revisions = Table(
     Column("open_time", DateTime(timezone=True), primary_key=True),
     Column("old_batch", Text, primary_key=True),
     Column("new_batch", Text, primary_key=True),
-    Column(
-        "kind", Text, CheckConstraint("kind in ('changed', 'vanished')", name="kind"), nullable=False
-    ),
+    Column("kind", Text, CheckConstraint("kind in ('changed', 'vanished')", name="kind"), nullable=False),
     Column("old", JSONB, nullable=False),
     Column("new", JSONB),
     Column("found_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
