@@ -27,9 +27,9 @@ class Database:
     """
 
     def __init__(self, url: URL, server: EmbeddedServer | None) -> None:
-        self.url: URL = url
+        self.url = url
         self._server = server
-        self.where = server.describe() if server else url.render_as_string(hide_password=True)
+        self.where = server.describe() if server else _for_people(url)
         self._remedy = "run the command again" if server else "check that it runs, and KLINE_DATABASE_URL"
         self.engine: Engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
@@ -53,7 +53,10 @@ class Database:
     def dagster_url(self) -> str:
         """URL of the same database for Dagster's own tables: psycopg 2, schema `dagster`. Holds the password."""
         url = self.url.set(drivername="postgresql+psycopg2").update_query_dict(
-            {"options": _options(url, f"search_path={DAGSTER_SCHEMA}", "timezone=UTC"), "application_name": "dagster"}
+            {
+                "options": _options(self.url, f"search_path={DAGSTER_SCHEMA}", "timezone=UTC"),
+                "application_name": "dagster",
+            }
         )
         return url.render_as_string(hide_password=False)
 
@@ -117,6 +120,10 @@ def _external(text_: str) -> URL:
     except (ArgumentError, ValueError):  # whose words may hold the password
         msg = "KLINE_DATABASE_URL is no URL; write postgresql://user:password@host:5432/database"
         raise ConfigError(msg) from None
+
+
+def _for_people(url: URL) -> str:
+    return url.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)
 
 
 def _options(url: URL, *settings: str) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
 from kline_pipeline.bybit.ratelimit import no_turn, refused_by_cool_down
 from kline_pipeline.database.engine import Database
@@ -29,7 +29,8 @@ _WAIT: Final = text(
     "cool_down_until > clock_timestamp() as cooling, reason from kline.rate_budget where venue = :venue"
 )
 _COOL: Final = text(
-    "update kline.rate_budget set cool_down_until = clock_timestamp() + make_interval(secs => :seconds), reason = :reason "
+    "update kline.rate_budget "
+    "set cool_down_until = clock_timestamp() + make_interval(secs => :seconds), reason = :reason "
     "where venue = :venue and coalesce(cool_down_until < clock_timestamp() + make_interval(secs => :seconds), true)"
 )
 
@@ -76,9 +77,11 @@ class DatabaseBudget:
 
     def cool_down(self, seconds: float, reason: str) -> None:
         """Let nobody send a request for `seconds` from now on; a longer cool-down that runs already stays."""
-        with self._turnstile, self._database.translate_errors():
-            values = {"venue": self._venue, "seconds": seconds, "reason": reason[:200]}
-            self._connected().execute(_COOL, values)
+        values = {"venue": self._venue, "seconds": seconds, "reason": reason[:200]}
+        # Not on the connection of the turnstile: who waits there may do so for long, and this must be known at once.
+        with self._database.translate_errors(), self._autocommit().connect() as connection:
+            connection.execute(_ADD, {"venue": self._venue})
+            connection.execute(_COOL, values)
 
     def close(self) -> None:
         """Close the connection; a later `acquire` opens another one."""
@@ -97,10 +100,12 @@ class DatabaseBudget:
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            engine = self._database.engine.execution_options(isolation_level="AUTOCOMMIT")
-            self._connection = engine.connect()
+            self._connection = self._autocommit().connect()
             self._connection.execute(_ADD, {"venue": self._venue})
         return self._connection
+
+    def _autocommit(self) -> Engine:
+        return self._database.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def _forget(self) -> None:
         if self._connection is not None:
