@@ -167,6 +167,7 @@ def _location(configured: str | None, default: Path, *, simulated: bool) -> str:
 def _sentence(exc: ValidationError) -> str:
     prefix = "BYBIT_" if exc.title == "BybitSettings" else "KLINE_"
     problems = [
-        f"{prefix}{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}" for error in exc.errors()
+        f"{prefix}{'_'.join(map(str, error['loc'])).upper()}: {error['msg'].removeprefix('Value error, ')}"
+        for error in exc.errors()
     ]
     return "; ".join(problems) + " (see .env.example)"

@@ -11,8 +11,9 @@ from kline_pipeline.market.window import Window, merge
 if TYPE_CHECKING:
     from kline_pipeline.pipeline import Pipeline
 
-# Measured on simulated minutes: a row is about 60 bytes in a raw batch, 35 in a snapshot, 160 in the table and its key.
-_BYTES_PER_ROW: Final = 255
+# Measured on 262,080 simulated minutes: 24 in raw batches, 23 in working candles, 40 in snapshots, 137 in the table and
+# its key.
+_BYTES_PER_ROW: Final = 224
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,10 +116,11 @@ def told_failures(lines: Sequence[Line]) -> list[str]:
         if line.good:
             continue
         why = "; ".join(line.reasons) or f"it is {line.state}"
-        named = ", ".join(line.missing_open_times)
+        # The reason names the first three itself.
+        later = line.missing_open_times[3:]
         more = line.missing - len(line.missing_open_times)
-        ending = f" and {more} more" if named and more > 0 else ""
-        found.append(f"{line.series} {line.date}: {why}" + (f" (missing: {named}{ending})" if named else ""))
+        ending = f" and {more} more" if more > 0 else ""
+        found.append(f"{line.series} {line.date}: {why}" + (f" ({', '.join(later)}{ending})" if later else ""))
     return found
 
 
