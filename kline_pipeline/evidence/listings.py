@@ -13,7 +13,7 @@ from kline_pipeline.bybit.lives import Lives, probe_lives
 from kline_pipeline.database.engine import Database
 from kline_pipeline.database.tables import instruments, listings
 from kline_pipeline.market.interval import Interval
-from kline_pipeline.market.window import Window, to_ms
+from kline_pipeline.market.window import Window, merge, to_ms
 
 # Later than any candle and still a date that every library can print: 2200-01-01.
 _NEVER_MS: Final = 7_258_118_400_000
@@ -37,7 +37,8 @@ class Listing:
         grids = (
             Window(interval.floor(life.start_ms), interval.ceil(min(life.end_ms, _NEVER_MS))) for life in self.lives
         )
-        return [part for part in (grid.intersect(within) for grid in grids) if part]
+        # Merged: one candle may overlap the end of a life and the beginning of the next.
+        return merge(grid.intersect(within) for grid in grids)
 
     @property
     def goes_on(self) -> bool:
