@@ -16,6 +16,7 @@ from kline_pipeline.defs.instance import open_instance
 from kline_pipeline.defs.orphans import close_orphans
 from kline_pipeline.defs.ranges import plan_runs
 from kline_pipeline.defs.runs import RunOutcome, execute_runs
+from kline_pipeline.defs.size import size_warning
 from kline_pipeline.defs.symbols import add_symbol, known_symbols, sync_symbols
 from kline_pipeline.market.series import Series
 
@@ -93,6 +94,8 @@ def execute(plan: Plan, work: "Opened") -> list[RunOutcome]:
             for symbol in selection.symbols:
                 add_symbol(instance, dataset, symbol)
             known = known_symbols(instance, dataset)
+            if warning := size_warning(dataset, len(known), plan.now_ms):
+                say(warning)
             runs += plan_runs(dataset, selection.dates, selection.symbols, known=known)
         with progress_of(runs) as on_progress:
             return execute_runs(plan.settings, runs, on_progress=on_progress, workers=_WORKERS)

@@ -41,11 +41,6 @@ class Listing:
         return merge(grid.intersect(within) for grid in grids)
 
     @property
-    def goes_on(self) -> bool:
-        """The last life has no known end."""
-        return bool(self.lives) and self.lives[-1].end_ms >= _NEVER_MS
-
-    @property
     def first_ms(self) -> int:
         """Open time of the very first candle."""
         return self.lives[0].start_ms

@@ -26,5 +26,4 @@ def test_outside_every_life_there_is_nothing() -> None:
     listing = Listing((Window(at(2000), at(3000)),), probed_at_ms=0)
 
     assert listing.windows(Interval("1"), DAY) == []
-    assert not listing.goes_on
     assert listing.first_ms == at(2000)
