@@ -104,7 +104,7 @@ class Cluster:
         Raises:
             StorageError: the server's single-user mode failed.
         """
-        self._forget_foreign_pid()
+        self._forget_dead_server()
         statement = f"alter role {OWNER} password '{password}';\n"
         changed = self._programs.run("postgres", "--single", "-D", str(self.data), "postgres", said=statement)
         if changed.returncode != 0:
@@ -123,14 +123,14 @@ class Cluster:
         programs = self._programs
         for path in (self.socket, self._log):
             programs.own(path)
-        self._forget_foreign_pid()
+        self._forget_dead_server()
         options = f"-c unix_socket_directories='{self.socket}' -c unix_socket_permissions=0700"
         arguments = ("-D", str(self.data), "-l", str(self._log), "-o", options, "-w", "-t", str(_START_S))
         until_s = time.monotonic() + _LEFTOVERS_S
         while (started := programs.run("pg_ctl", "start", *arguments)).returncode != 0:
             # The sessions of a postmaster that was killed end by themselves; until then their memory blocks the next.
-            if "still in use" not in self._last_of_log(lines=5) or time.monotonic() > until_s:
-                said = self._last_of_log() or _said(started)
+            said = self._complaint() or _said(started)
+            if "still in use" not in said or time.monotonic() > until_s:
                 raise StorageError(f"the database in {self.folder} did not start: {said} (log: {self._log})")
             time.sleep(0.1)
         self._make_database(password)
@@ -160,18 +160,18 @@ class Cluster:
         named = Path(command[command.index("-D") + 1])
         return not named.exists() or named.samefile(self.data)
 
-    def _forget_foreign_pid(self) -> None:
-        """Remove a postmaster.pid whose number another program has by now, as after a restart of a container.
+    def _forget_dead_server(self) -> None:
+        """Remove the lock files of a server that is gone while a process has its number.
 
-        PostgreSQL would take that program for a server. The file of a process that is gone stays: by it PostgreSQL
-        finds out whether sessions of that server still live.
+        That is another program (after a restart of a container) or a dead process that nobody has fetched; PostgreSQL
+        would take both for a server. Sessions of a dead server that still live are found by their shared memory.
         """
         if self.state() != "absent":
             return
-        with suppress(OSError, ValueError, IndexError):
-            pid_file = self.data / "postmaster.pid"
-            if _command(int(pid_file.read_text().splitlines()[0])):
-                pid_file.unlink()
+        for path in (self.data / "postmaster.pid", self.socket / f"{_SOCKET_NAME}.lock"):
+            with suppress(OSError, ValueError, IndexError):
+                if _exists(int(path.read_text().splitlines()[0])):
+                    path.unlink()
 
     def _make_database(self, password: str) -> None:
         """Create our database where it is not there yet."""
@@ -184,11 +184,14 @@ class Cluster:
         except psycopg.Error as exc:
             raise StorageError(f"the server in {self.folder} refused to make its database: {exc}") from exc
 
-    def _last_of_log(self, lines: int = 1) -> str:
+    def _complaint(self) -> str:
+        """Return the reason that the log gives for the end of the last start."""
         try:
-            return "\n".join(self._log.read_text(errors="replace").strip().splitlines()[-lines:])
+            lines = self._log.read_text(errors="replace").strip().splitlines()
         except OSError:
             return ""
+        reasons = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
+        return (reasons or lines or [""])[-1]
 
 
 def private_folder(folder: Path, *, for_others: bool) -> None:
@@ -225,13 +228,24 @@ def digest(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
 
 
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _command(pid: int) -> list[str]:
     """Return the words of a running process; empty where it is gone or dead."""
     if Path("/proc/self/cmdline").exists():
         try:
-            return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").rstrip("\0").split("\0")
+            words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
         except OSError:
             return []
+        return words.rstrip("\0").split("\0") if words else []
     found = subprocess.run(["/bin/ps", "-o", "command=", "-p", str(pid)], check=False, capture_output=True, text=True)  # noqa: S603
     return found.stdout.split()
 
