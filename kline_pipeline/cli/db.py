@@ -77,5 +77,6 @@ def stop(ctx: typer.Context) -> None:
         raise UsageError("KLINE_DATABASE_URL is set: that server is not ours to stop")
     server = EmbeddedServer(settings.home)
     if not server.stop():
-        raise StorageError(f"the {server.describe()} is in use by another command; end that first")
+        processes = ", ".join(str(pid) for pid in server.users()) or "of another command"
+        raise StorageError(f"the {server.describe()} is in use by the processes {processes}; end them first")
     typer.echo(f"the {server.describe()} is stopped")

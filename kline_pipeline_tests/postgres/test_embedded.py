@@ -96,7 +96,8 @@ def test_a_server_that_was_killed_is_started_again_with_what_was_committed(home:
     assert cluster(home).state() == "absent"
 
 
-def test_a_process_number_that_another_program_has_now_is_no_server(home: Path) -> None:
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_process_number_that_another_or_a_dead_process_has_is_no_server(home: Path, dead: bool) -> None:
     server = EmbeddedServer(home)
     server.acquire()
     pid_file = cluster(home).data / "postmaster.pid"
@@ -105,12 +106,14 @@ def test_a_process_number_that_another_program_has_now_is_no_server(home: Path) 
     with subprocess.Popen(["/bin/sleep", "600"]) as program:
         pid_file.write_text("\n".join([str(program.pid), *stale]) + "\n")
         shutil.chown(pid_file, cluster(home).data.stat().st_uid)
+        if dead:  # and not fetched by its parent, which is this process
+            program.kill()
 
         server.acquire()
 
         assert query(server, "select 1") == 1
         server.release()
-        assert program.poll() is None
+        assert dead or program.poll() is None
         program.kill()
 
 
