@@ -21,6 +21,7 @@ from kline_pipeline.errors import KlineError, UsageError
 
 _START_S: Final = 120.0
 _STOP_S: Final = 15.0
+_ENDINGS: Final = (signal.SIGINT, signal.SIGTERM)
 # The name is part of what a run remembers: with another one its runs could not be executed again (dagster.md 8).
 _WORKSPACE: Final = """load_from:
   - python_module:
@@ -44,7 +45,7 @@ class DagsterChildren:
     logs: Path
 
     def watch(self) -> NoReturn:
-        """Return never; Ctrl-C and SIGTERM come as KeyboardInterrupt.
+        """Return never; what ends it comes as KeyboardInterrupt (see `interruptible`).
 
         Raises:
             KlineError: a child has ended by itself.
@@ -96,16 +97,28 @@ def dagster_children(settings: Settings, port: int) -> Iterator[DagsterChildren]
         "daemon": [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-w", str(workspace)],
     }  # fmt: skip
     children = DagsterChildren(f"http://127.0.0.1:{port}", {}, folder)
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         for name, command in commands.items():
             children.processes[name] = _started(command, folder / f"{name}.log")
         _await_answer(children)
         yield children
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # A second Ctrl-C must not leave half of them behind.
+        before = [(number, signal.signal(number, signal.SIG_IGN)) for number in _ENDINGS]
         _stop(children)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGINT raise KeyboardInterrupt in the block, also where a shell began us with SIGINT ignored."""
+    before = [(number, signal.signal(number, _interrupt)) for number in _ENDINGS]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

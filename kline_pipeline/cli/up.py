@@ -21,10 +21,10 @@ def up(
 
     Example: kline-pipeline up --port 3000
     """
-    from kline_pipeline.cli.dagster_children import check_port, dagster_children
+    from kline_pipeline.cli.dagster_children import check_port, dagster_children, interruptible
     from kline_pipeline.cli.session import say, started
 
-    with started(ctx) as settings, _only_one(settings.home):
+    with interruptible(), started(ctx) as settings, _only_one(settings.home):
         check_port(port)
         with _ready(settings), dagster_children(settings, port) as children:
             typer.echo(f"Dagster UI: {children.url}")

@@ -1,0 +1,89 @@
+"""What a person sees in Dagster's UI: groups, a backfill from the dialog, partitions, checks, a hole, a command's run."""
+
+import json
+import urllib.request
+
+import pytest
+
+from kline_pipeline_tests.browser.conftest import World
+from kline_pipeline_tests.programs import run
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+ASSETS = ("raw_batches", "candles", "candles_postgres", "candles_parquet")
+
+
+@pytest.fixture(scope="module")
+def backfilled(world: World) -> str:
+    """Three months of two symbols, launched from the dialog; the status of the backfill."""
+    return world.ui.launch_backfill("linear_60", "[2024-01-01...2024-03-01]", 6, picture="backfill")
+
+
+def test_the_asset_graph_shows_one_group_of_four_assets_per_dataset(world: World) -> None:
+    # A box says its name and how many assets are in it.
+    world.ui.open("/asset-groups", "linear_1\n4\n", "linear_60\n4\n", "spot_15\n4\n")
+    world.ui.picture("groups")
+    world.ui.open("/locations/kline_pipeline/asset-groups/linear_60", *ASSETS)
+    world.ui.picture("group")
+
+
+def test_a_backfill_of_three_months_and_two_symbols_from_the_dialog_ends_green(backfilled: str) -> None:
+    assert backfilled == "Completed"
+
+
+@pytest.mark.parametrize("asset", ASSETS)
+def test_the_partition_page_shows_date_and_symbol(world: World, backfilled: str, asset: str) -> None:
+    path = f"/assets/linear/60/{asset}?view=partitions&partition=2024-02-01%7CETHUSDT"
+    world.ui.open(path, "Materialized (6)", "Failed (0)", "2024-02-01|ETHUSDT", "rows")
+    assert {"2024-02-01", "BTCUSDT", "ETHUSDT"} <= set(world.ui.lines())
+    assert "696" in world.ui.lines()  # hours of that February
+    world.ui.picture(f"partitions_{asset}")
+
+
+@pytest.mark.parametrize(
+    ("asset", "check"),
+    [
+        ("candles", "no_gaps"),
+        ("candles", "no_duplicates"),
+        ("candles", "well_formed"),
+        ("candles_postgres", "postgres_agrees"),
+        ("candles_parquet", "parquet_agrees"),
+    ],
+)
+def test_the_checks_tab_shows_results_by_partition(world: World, backfilled: str, asset: str, check: str) -> None:
+    world.ui.open(f"/assets/linear/60/{asset}?view=checks&checkDetail={check}", "Execution history")
+    world.ui.click("//*[text()='Partitions']")
+    world.ui.await_texts("Passed (6)", "Failed (0)", "BTCUSDT", "ETHUSDT")
+    world.ui.picture(f"checks_{check}")
+
+
+def test_a_hole_is_red_in_exactly_its_cell(world: World) -> None:
+    hole = {"category": "spot", "symbol": "BTCUSDT", "interval": "15", "open_time": "2024-02-10T07:15:00Z"}
+    body = json.dumps({"faults": [{"drop": hole}]}).encode()
+    urllib.request.urlopen(urllib.request.Request(f"{world.exchange}/_sim/faults", data=body, method="POST")).close()
+
+    status = world.ui.launch_backfill("spot_15", "[2024-01-01...2024-03-01]", 6, picture="hole")
+
+    assert status == "Failed"
+    for sink in ("candles_postgres", "candles_parquet"):
+        path = f"/assets/spot/15/{sink}?view=partitions&partition=2024-02-01%7CBTCUSDT"
+        world.ui.open(path, "Failed (1)", "Materialized (5)", "2024-02-01|BTCUSDT")
+        world.ui.picture(f"hole_{sink}")
+    world.ui.open("/assets/spot/15/candles?view=checks&checkDetail=no_gaps", "Execution history")
+    world.ui.click("//*[text()='Partitions']")
+    world.ui.await_texts("Passed (5)", "Failed (1)")
+    world.ui.picture("hole_no_gaps")
+
+
+def test_the_run_of_a_command_is_shown_and_can_be_executed_again(world: World) -> None:
+    done = run(world.env, "backfill", "linear:BTCUSDT:1", "--from", "2024-01-01", "--to", "2024-01-31", "--json")
+    assert done.returncode == 0, done.stderr
+    run_id = json.loads(done.stdout)["runs"][0]["run_id"]
+
+    world.ui.open(f"/runs/{run_id}", "Success", "Re-execute all")
+    world.ui.picture("command_run")
+    world.ui.click_button("Re-execute all")
+    world.ui.await_texts("Success", timeout_s=180)
+    world.ui.picture("command_run_again")
+
+    assert run_id not in world.ui.driver.current_url
