@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Final
 
 from sqlalchemy import URL
@@ -78,7 +79,11 @@ class EmbeddedServer:
             is_new = not (self.home / _LOCK).exists()
             if self._lock is None:
                 self._hold()
-            self._run(self._cluster, is_new=is_new)
+            try:
+                self._run(self._cluster, is_new=is_new)
+            except (OSError, SubprocessError) as exc:
+                advice = "free what it names, or set KLINE_DATABASE_URL to a server of your own"
+                raise StorageError(f"the {self.describe()} cannot be used: {exc}; {advice}") from exc
         return self.url
 
     def release(self) -> None:

@@ -265,5 +265,18 @@ def test_a_home_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         EmbeddedServer(tmp_path / "file" / "home").acquire()
 
 
+def test_a_folder_that_cannot_be_used_is_said(home: Path) -> None:
+    server = EmbeddedServer(home)
+    server.acquire()
+    server.release()
+    cluster(home).data.rename(cluster(home).folder / "moved")
+    (cluster(home).folder / "data-half").touch()
+
+    with pytest.raises(StorageError, match=r"cannot be used: .*data-half.*; free what it names"):
+        server.acquire()
+
+    server.release()
+
+
 def test_the_programs_are_those_of_the_wheel_in_this_environment() -> None:
     assert binaries.find(None, Path("/")).folder.is_relative_to(sys.prefix)
