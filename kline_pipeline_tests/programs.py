@@ -41,8 +41,13 @@ def running(env: Mapping[str, str], *arguments: str, says: str, ends_by: signal.
         AssertionError: it ended before it said so, or does not end by the signal.
     """
     process = subprocess.Popen(
-        command(*arguments), env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )  # fmt: skip
+        command(*arguments),
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     assert process.stdout is not None
     guard = threading.Timer(_START_S, process.kill)
     guard.start()

@@ -90,16 +90,14 @@ def dagster_children(settings: Settings, port: int) -> Iterator[DagsterChildren]
     os.environ["DAGSTER_HOME"] = str(folder)
     workspace = folder / "workspace.yaml"
     workspace.write_text(_WORKSPACE)
-    commands = {
-        "webserver": [
-            sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace)
-        ],
-        "daemon": [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-w", str(workspace)],
-    }  # fmt: skip
+    programs = {
+        "webserver": ["dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace)],
+        "daemon": ["dagster._daemon", "run", "-w", str(workspace)],
+    }
     children = DagsterChildren(f"http://127.0.0.1:{port}", {}, folder)
     try:
-        for name, command in commands.items():
-            children.processes[name] = _started(command, folder / f"{name}.log")
+        for name, program in programs.items():
+            children.processes[name] = _started(program, folder / f"{name}.log")
         _await_answer(children)
         yield children
     finally:
@@ -125,7 +123,8 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _started(command: list[str], log: Path) -> "subprocess.Popen[bytes]":
+def _started(program: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "kline_pipeline.cli.dagster_child", str(os.getpid()), *program]
     with log.open("ab") as output:
         # A group of its own: Ctrl-C reaches this command first, which then stops the children and theirs.
         return subprocess.Popen(  # noqa: S603 - Dagster's own programs

@@ -37,9 +37,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("browser")
     pictures = Path(os.environ.get("KLINE_TEST_SCREENSHOTS") or folder / "screenshots")
     env = environment(folder / "home", XDG_CACHE_HOME=str(folder / "cache"))
-    with _chromium() as driver, running(
-        env, "simulate", "--port", "0", says="listening", ends_by=signal.SIGTERM
-    ) as told:
+    with (
+        _chromium() as driver,
+        running(env, "simulate", "--port", "0", says="listening", ends_by=signal.SIGTERM) as told,
+    ):
         env["BYBIT_BASE_URL"] = next(word for word in told.split() if word.startswith("http://"))
         port = str(free_port())
         with running(env, "up", "--port", port, says="Dagster UI", ends_by=signal.SIGTERM):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -43,10 +44,9 @@ class DagsterUi:
         """Wait until the page shows every text; else fail with what it shows and a picture of it."""
         try:
             WebDriverWait(self.driver, timeout_s).until(lambda _: all(one in self.text() for one in texts))
-        except Exception:
+        except TimeoutException:
             self.picture("failed")
-            print(self.text())
-            raise
+            raise AssertionError(f"not all of {texts} in: {self.text()}") from None
 
     def click(self, xpath: str) -> None:
         """Click the last element of a path, once there is one that can be clicked."""
@@ -71,7 +71,9 @@ class DagsterUi:
         self.await_texts(f"{cells} partitions")
         self.picture(picture)
         self.click_button("Launch backfill")
-        WebDriverWait(self.driver, _PAGE_S).until(lambda _: not self.driver.find_elements(By.XPATH, "//*[@role='dialog']"))
+        WebDriverWait(self.driver, _PAGE_S).until(
+            lambda _: not self.driver.find_elements(By.XPATH, "//*[@role='dialog']")
+        )
         return self.newest_backfill(picture)
 
     def newest_backfill(self, picture: str) -> str:
@@ -81,10 +83,15 @@ class DagsterUi:
         link = self._find(row).get_attribute("href")
         assert link is not None
         self.driver.get(link)
-        ends = ("Completed", "Failed", "Canceled")
-        WebDriverWait(self.driver, 240).until(lambda _: any(one in self.lines() for one in ends))
+        ends = {"Succeeded", "Failed", "Canceled"}
+        WebDriverWait(self.driver, 240).until(lambda _: self._below("Status") in ends)
         self.picture(f"{picture}_ended")
-        return next(one for one in ends if one in self.lines())
+        return self._below("Status")
+
+    def _below(self, label: str) -> str:
+        """Return the line below a label, "" where there is none yet."""
+        lines = self.lines()
+        return lines[lines.index(label) + 1] if label in lines[:-1] else ""
 
     def _find(self, xpath: str) -> WebElement:
         def there(driver: Chrome) -> WebElement | None:

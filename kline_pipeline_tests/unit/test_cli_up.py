@@ -1,0 +1,62 @@
+"""`up` as a process of its own: one per KLINE_HOME, until a signal, and nothing of it is left."""
+
+import fcntl
+import json
+import signal
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from kline_pipeline.cli.dagster_children import check_port
+from kline_pipeline_tests.holders import cluster
+from kline_pipeline_tests.programs import environment, free_port, run, running
+
+
+@pytest.mark.parametrize("ends_by", [signal.SIGINT, signal.SIGTERM])
+def test_up_serves_until_a_signal_and_leaves_nothing_behind(tmp_path: Path, ends_by: signal.Signals) -> None:
+    env, port = environment(tmp_path / "home"), free_port()
+    home = tmp_path / "home" / "simulated"
+
+    with running(env, "--simulate", "up", "--port", str(port), says="Dagster UI", ends_by=ends_by) as told:
+        assert told.endswith(f"http://127.0.0.1:{port}")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info") as answer:
+            assert "dagster_version" in json.load(answer)
+        simulator = json.loads((home / "simulator.json").read_text())["url"]
+        second = run(env, "--simulate", "up", "--port", str(free_port()))
+        stop = run(env, "--simulate", "db", "stop")
+
+    assert (second.returncode, stop.returncode) == (1, 1)
+    assert str(home) in second.stderr
+    assert second.stderr.count("\n") == stop.stderr.count("\n") == 1
+    for url in (f"http://127.0.0.1:{port}/server_info", f"{simulator}/_sim/stats"):
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(url)
+    assert cluster(home).state() == "absent"
+
+
+def test_a_killed_up_takes_dagster_with_it(tmp_path: Path) -> None:
+    env, port = environment(tmp_path / "home"), free_port()
+    with running(env, "up", "--port", str(port), says="Dagster UI", ends_by=signal.SIGKILL):
+        pass
+
+    with (tmp_path / "home" / "postgres.lock").open() as users:
+        fcntl.flock(users, fcntl.LOCK_EX)  # waits for the last process that uses the server
+
+    assert run(env, "db", "stop").returncode == 0
+    check_port(port)
+
+
+def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run(environment(tmp_path / "home"), "up", "--port", str(port))
+
+    assert done.returncode == 2
+    assert f"port {port}" in done.stderr
+    assert "--port" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "home" / "postgres").exists()
