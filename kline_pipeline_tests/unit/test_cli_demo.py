@@ -1,4 +1,4 @@
-"""`demo` from nothing, once more, and afresh, in a KLINE_HOME of its own, beside a KLINE_DATABASE_URL it must not use."""
+"""`demo` from nothing, once more, and afresh; a KLINE_DATABASE_URL that is set is left alone."""
 
 from pathlib import Path
 
