@@ -18,9 +18,17 @@ from kline_pipeline.errors import StorageError
 from kline_pipeline_tests.holders import Holder, cluster, home_of, users
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A KLINE_HOME that was used before, its server at rest; as root no other user may enter it."""
+    home = tmp_path_factory.mktemp("used") / "home"
+    yield home
+    EmbeddedServer(home).destroy()
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    """A KLINE_HOME of the test's own; as root no other user may enter it."""
+def new_home(tmp_path: Path) -> Iterator[Path]:
+    """A KLINE_HOME that does not exist yet."""
     yield tmp_path / "home"
     EmbeddedServer(tmp_path / "home").destroy()
 
@@ -45,13 +53,13 @@ def test_the_last_of_two_processes_stops_the_server(user: int | None) -> None:
         assert cluster(home).state() == "absent"
 
 
-def test_eight_first_starts_at_once_make_one_server(home: Path) -> None:
+def test_eight_first_starts_at_once_make_one_server(new_home: Path) -> None:
     with ExitStack() as stack:
-        holders = [stack.enter_context(Holder(home)) for _ in range(8)]
+        holders = [stack.enter_context(Holder(new_home)) for _ in range(8)]
         servers = {holder.server_pid() for holder in holders}
         assert len(servers) == 1
 
-    assert cluster(home).state() == "absent"
+    assert cluster(new_home).state() == "absent"
 
 
 def test_eight_ends_at_once_stop_the_server(home: Path) -> None:
@@ -85,7 +93,7 @@ def test_a_server_that_was_killed_is_started_again_with_what_was_committed(home:
     server = EmbeddedServer(home)
     with Holder(home) as holder:
         killed = holder.server_pid()
-        query(server, "create table kept as select 42 as value")
+        query(server, "drop table if exists kept; create table kept as select 42 as value")
         os.kill(killed, signal.SIGKILL)
         holder.die(signal.SIGKILL)
 
@@ -135,7 +143,7 @@ def test_a_lost_password_is_renewed_and_the_data_stay(home: Path, runs: bool) ->
     server = EmbeddedServer(home)
     with Holder(home) as holder:
         holder.server_pid()
-        query(server, "create table kept as select 42 as value")
+        query(server, "drop table if exists kept; create table kept as select 42 as value")
         if runs:
             holder.die(signal.SIGKILL)
     (home / "postgres.password").unlink()
@@ -146,28 +154,28 @@ def test_a_lost_password_is_renewed_and_the_data_stay(home: Path, runs: bool) ->
     server.release()
 
 
-def test_a_home_that_was_deleted_under_its_server_begins_anew(home: Path) -> None:
-    server = EmbeddedServer(home)
-    with Holder(home) as holder:
+def test_a_home_that_was_deleted_under_its_server_begins_anew(new_home: Path) -> None:
+    server = EmbeddedServer(new_home)
+    with Holder(new_home) as holder:
         left = holder.server_pid()
         query(server, "create table gone as select 42 as value")
         holder.die(signal.SIGKILL)
-    shutil.rmtree(home)
+    shutil.rmtree(new_home)
 
     server.acquire()
 
     assert query(server, "select to_regclass('gone')::text") is None
     server.release()
-    if cluster(home).folder.is_relative_to(home):  # a server whose data were deleted notices within a minute
+    if cluster(new_home).folder.is_relative_to(new_home):  # a server whose data were deleted notices within a minute
         os.kill(left, signal.SIGKILL)
 
 
-def test_a_start_that_was_killed_half_way_begins_anew(home: Path) -> None:
-    server = EmbeddedServer(home)
+def test_a_start_that_was_killed_half_way_begins_anew(new_home: Path) -> None:
+    server = EmbeddedServer(new_home)
     server.acquire()
     server.release()
-    (home / "postgres.password").unlink()
-    data = cluster(home).data
+    (new_home / "postgres.password").unlink()
+    data = cluster(new_home).data
     (data / "global" / "pg_control").unlink()
     data.rename(data.with_name("data-half"))
 
@@ -265,12 +273,12 @@ def test_a_home_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         EmbeddedServer(tmp_path / "file" / "home").acquire()
 
 
-def test_a_folder_that_cannot_be_used_is_said(home: Path) -> None:
-    server = EmbeddedServer(home)
+def test_a_folder_that_cannot_be_used_is_said(new_home: Path) -> None:
+    server = EmbeddedServer(new_home)
     server.acquire()
     server.release()
-    cluster(home).data.rename(cluster(home).folder / "moved")
-    (cluster(home).folder / "data-half").touch()
+    cluster(new_home).data.rename(cluster(new_home).folder / "moved")
+    (cluster(new_home).folder / "data-half").touch()
 
     with pytest.raises(StorageError, match=r"cannot be used: .*data-half.*; free what it names"):
         server.acquire()
