@@ -1,6 +1,7 @@
 """What Dagster loads, and the pipeline as a resource: overrides, opening, closing."""
 
 import importlib
+import tomllib
 from pathlib import Path
 
 import dagster as dg
@@ -8,9 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from kline_pipeline import datasets
+from kline_pipeline.cli import dagster_children
 from kline_pipeline.config import BybitSettings, Settings
 from kline_pipeline.definitions import definitions_of
 from kline_pipeline.defs.resources import BybitResource, resources
+from kline_pipeline.defs.runs_worker import LOCATION_NAME
 from kline_pipeline.errors import DatasetsError
 from kline_pipeline.pipeline import Pipeline
 
@@ -31,6 +34,15 @@ def test_every_declared_dataset_is_one_group_of_four_assets_with_five_checks() -
 
 def test_definitions_of_all_datasets_resolve() -> None:
     dg.Definitions.validate_loadable(definitions_of(datasets.load(None)))
+
+
+def test_every_way_to_start_dagster_names_the_location_alike() -> None:
+    top = Path(__file__).parents[2]
+    project = tomllib.loads((top / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    workspace = (top / "workspace.yaml").read_text()
+    assert project["code_location_name"] == LOCATION_NAME
+    assert f"location_name: {LOCATION_NAME}\n" in workspace
+    assert workspace == dagster_children._WORKSPACE
 
 
 def test_a_broken_datasets_file_is_one_sentence_when_dagster_loads(
