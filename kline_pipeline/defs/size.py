@@ -1,4 +1,4 @@
-"""How many partitions a dataset may have before Dagster gets slow; it does so by cells, not by rows (dagster.md 1.3)."""
+"""How many partitions a dataset may have before Dagster gets slow: by cells, not by rows (dagster.md 1.3)."""
 
 from dataclasses import replace
 from typing import Final
