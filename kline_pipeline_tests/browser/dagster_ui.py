@@ -48,6 +48,10 @@ class DagsterUi:
             self.picture("failed")
             raise AssertionError(f"not all of {texts} in: {self.text()}") from None
 
+    def await_leaving(self, path: str) -> None:
+        """Wait until another page than this one is shown."""
+        WebDriverWait(self.driver, _PAGE_S).until(lambda driver: path not in driver.current_url)
+
     def click(self, xpath: str) -> None:
         """Click the last element of a path, once there is one that can be clicked."""
         self._find(xpath).click()
