@@ -1,14 +1,16 @@
 """What came of a run, read from the events that Dagster stored for it; the events are written elsewhere."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Final, Literal
 
 from dagster import AssetCheckSeverity, AssetKey, DagsterEventType, DagsterInstance, DagsterRunStatus
 from dagster._core.events import DagsterEvent
 from dagster_shared.error import SerializableErrorInfo
 
+from kline_pipeline import errors
 from kline_pipeline.datasets import Cell
 from kline_pipeline.defs.ranges import RangeRun
 
@@ -19,6 +21,9 @@ _READ = {
     DagsterEventType.STEP_FAILURE,
     DagsterEventType.RUN_FAILURE,
 }
+_OURS: Final = frozenset(
+    name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.KlineError)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +114,18 @@ def _error(events: list[DagsterEvent]) -> str:
 
 
 def _sentence(error: SerializableErrorInfo | None) -> str:
-    """Return the first line of the innermost cause, without the name of its class."""
+    """Return the first line of our error among the causes, else of the innermost, without the name of its class.
+
+    Ours says what was tried and what to do; what caused it, such as a refused connection, says neither.
+    """
     if error is None:
         return ""
-    while error.cause is not None:
-        error = error.cause
-    line = (error.message.strip().splitlines() or [""])[0]
-    return line.removeprefix(f"{error.cls_name}: ") if error.cls_name else line.partition(": ")[2] or line
+    causes = [error]
+    while causes[-1].cause is not None:
+        causes.append(causes[-1].cause)
+    told = next((one for one in causes if one.cls_name in _OURS), causes[-1])
+    line = (told.message.strip().splitlines() or [""])[0]
+    return re.sub(rf"^(\w+\.)*{re.escape(told.cls_name or '')}: ", "", line)
 
 
 def _name(key: AssetKey) -> str:
