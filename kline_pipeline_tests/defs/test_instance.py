@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
@@ -17,19 +17,8 @@ from dagster._core.utils import make_new_run_id
 from kline_pipeline.config import Settings
 from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database
-from kline_pipeline.defs.instance import open_instance, write_dagster_home
+from kline_pipeline.defs.instance import write_dagster_home
 from kline_pipeline.defs.orphans import LOCK_TAG, close_orphans, hold_run_lock, process_tags
-
-
-@pytest.fixture
-def instance(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
-    assert settings.database_url is not None
-    monkeypatch.setenv("KLINE_DATABASE_URL", settings.database_url.get_secret_value())
-    names = ("KLINE_HOME", "KLINE_WORK_URL", "KLINE_SNAPSHOT_URL", "BYBIT_BASE_URL", "DAGSTER_HOME")
-    for name in (*names, "DAGSTER_EVENT_BATCH_SIZE"):
-        monkeypatch.setenv(name, "1")
-    with open_instance(settings) as opened:
-        yield opened
 
 
 def _run(instance: DagsterInstance, tags: Mapping[str, str], run_id: str | None = None) -> str:
