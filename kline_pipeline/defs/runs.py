@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -156,9 +156,10 @@ class _Pool:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=work, args=(theirs, os.getpid(), self._log_file), daemon=True)
-        process.start()
+        with _ctrl_c_held_back():
+            process.start()
+            self._workers[ours] = _Worker(process)
         theirs.close()
-        self._workers[ours] = _Worker(process)
         self._give(ours)
 
     def _give(self, connection: Connection) -> None:
@@ -209,6 +210,21 @@ def _hear_last_words(connection: Connection, worker: _Worker) -> None:
     with suppress(EOFError, OSError):
         while connection.poll():
             worker.run_id = connection.recv().run_id
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Hold SIGINT back until the end of the block; a process started inside never hears it.
+
+    A worker leaves the group of the terminal only when Python and Dagster are loaded; until then Ctrl-C would break it
+    off with a traceback over the progress bar.
+    """
+    resource_tracker.ensure_running()  # started by the first process, it would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

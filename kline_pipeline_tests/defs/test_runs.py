@@ -178,6 +178,14 @@ def test_a_single_partition_is_a_run_of_that_partition(world: Settings, instance
     assert run.tags["dagster/partition"] == "2024-04-01|BTCUSDT"
 
 
+def test_a_ctrl_c_of_the_terminal_does_not_reach_a_worker(world: Settings, instance: DagsterInstance) -> None:
+    # Its parent decides what it means.
+    runs = plan_runs(HOURLY, [APRIL], ["BTCUSDT"], known=known_symbols(instance, HOURLY))
+    strike = _on_start(lambda event: os.kill(_process_of(instance, event.run_id), signal.SIGINT))
+    (outcome,) = execute_runs(world, runs, on_progress=strike, workers=1)
+    assert outcome.success
+
+
 def test_ctrl_c_cancels_the_runs_and_ends_the_workers(world: Settings, instance: DagsterInstance) -> None:
     runs = plan_runs(HOURLY, MONTHS, ["BTCUSDT"], known=known_symbols(instance, HOURLY))
     started: list[str] = []
