@@ -118,6 +118,8 @@ class Settings:
             return cls(BybitSettings(), KlineSettings(), simulated=simulated)
         except ValidationError as exc:
             raise ConfigError(_sentence(exc)) from exc
+        except OSError as exc:
+            raise ConfigError(f"KLINE_HOME cannot be entered: {exc.filename}: {exc.strerror}; set another one") from exc
 
     def export(self) -> None:
         """Write what was resolved to the environment, so that processes started from here agree with this one."""

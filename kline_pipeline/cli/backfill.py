@@ -68,7 +68,8 @@ def close(outcomes: "Sequence[RunOutcome]", lines: "Sequence[Line]", *, table: b
         Console().print(by_series(lines))
     told = told_failures(lines)
     # A red check on a partition that stands as landed, or a step that failed as a whole, is in no line.
-    told += [sentence for sentence in _others(outcomes) if not told]
+    if not told or any(not line.good and not line.reasons for line in lines):
+        told += _others(outcomes)
     for sentence in told:
         say(sentence)
     good = all(outcome.success for outcome in outcomes) and all(line.good for line in lines)

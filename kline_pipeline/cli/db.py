@@ -50,13 +50,12 @@ def shell(ctx: typer.Context) -> None:
     from kline_pipeline.database.engine import connect
 
     with started(ctx) as settings, connect(settings) as database:
-        url = database.url
-        where = url._replace(password=None).render_as_string(hide_password=False)
+        password = database.url.password or ""
         # Arguments are seen by everybody on the machine, the environment of a child is not.
-        os.environ.update(PGPASSWORD=url.password or "", PGOPTIONS="-c timezone=UTC -c search_path=kline,public")
+        os.environ.update(PGPASSWORD=password, PGOPTIONS="-c timezone=UTC -c search_path=kline,public")
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C cancels a query, not the prompt
         try:
-            code = subprocess.run([psql_program(), where], check=False).returncode  # noqa: S603 - psql
+            code = subprocess.run([psql_program(), database.psql_url], check=False).returncode  # noqa: S603 - psql
         finally:
             signal.signal(signal.SIGINT, before)
     raise typer.Exit(code)

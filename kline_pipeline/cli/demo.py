@@ -68,7 +68,7 @@ def _show_places(settings: "Settings", database: "Database") -> None:
     typer.echo(f"""
 KLINE_HOME  {settings.home}
 database    {database.where}
-            {database.url.render_as_string(hide_password=True)}
+            {database.psql_url}
             table kline.candles, view kline.klines; the password is in {settings.home / "postgres.password"}
 snapshots   {settings.snapshot_url}
 Dagster UI  kline-pipeline --simulate up, then http://127.0.0.1:3000

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
-from kline_pipeline.errors import ExchangeUnavailable
+from kline_pipeline.errors import ExchangeUnavailable, StorageError
 
 _ANSWER_S: Final = 2.0
 _STOP_S: Final = 5.0
@@ -32,9 +32,14 @@ def running_simulator(home: Path) -> Iterator[str]:
 
     Raises:
         ExchangeUnavailable: it does not start.
+        StorageError: the folder cannot be written.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "simulator.users.lock").open("a") as users:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        users = (home / "simulator.users.lock").open("a")
+    except OSError as exc:
+        raise StorageError(f"KLINE_HOME {home} cannot be written: {exc.strerror}; set another one") from exc
+    with users:
         with _alone(home):
             url = _found(home) or _begun(home)
             fcntl.flock(users, fcntl.LOCK_SH)

@@ -48,7 +48,7 @@ def check_order(start: str | None, end: str | None) -> None:
     if start_ms > end_ms or (start_ms == end_ms and not _PLAIN_DATE.fullmatch(end)):
         whole_day = _PLAIN_DATE.fullmatch(end) is not None and start_ms // 86_400_000 == end_ms // 86_400_000
         if not whole_day:
-            raise UsageError(f"--from {start} is not before --to {end}: exchange them")
+            raise UsageError(f"--from {start} is not before --to {end}: nothing lies between them")
 
 
 def day_of(time_ms: int) -> date:

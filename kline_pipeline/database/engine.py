@@ -60,6 +60,13 @@ class Database:
         )
         return url.render_as_string(hide_password=False)
 
+    @property
+    def psql_url(self) -> str:
+        """URL for psql and other programs of libpq, without the password; libpq takes a plus for a plus, not a space."""
+        text_ = self.url._replace(password=None).render_as_string(hide_password=False)
+        address, mark, query = text_.partition("?")
+        return address + mark + query.replace("+", "%20")
+
     def close(self) -> None:
         """Close the connections, and stop the embedded server if no other process uses it."""
         self.engine.dispose()

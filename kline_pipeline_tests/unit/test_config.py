@@ -1,0 +1,57 @@
+"""Settings: wrong values are named with their variable, and simulated ones keep to themselves."""
+
+from pathlib import Path
+
+import pytest
+
+from kline_pipeline.config import Settings
+from kline_pipeline.errors import ConfigError
+
+
+def test_every_wrong_value_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYBIT_REQUESTS_PER_SECOND", "200")
+    monkeypatch.setenv("BYBIT_BASE_URL", "ftp://x")
+
+    with pytest.raises(ConfigError) as caught:
+        Settings.load()
+
+    assert "BYBIT_REQUESTS_PER_SECOND" in str(caught.value)
+    assert "BYBIT_BASE_URL: must begin with http" in str(caught.value)
+
+
+def test_a_secret_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLINE_DATABASE_URL", "mysql://u:hunter2@h/d")
+
+    with pytest.raises(ConfigError) as caught:
+        Settings.load()
+
+    assert "hunter2" not in str(caught.value)
+    assert "KLINE_DATABASE_URL" in str(caught.value)
+
+
+def test_a_home_that_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KLINE_HOME", str(tmp_path / ("x" * 300)))
+
+    with pytest.raises(ConfigError, match="KLINE_HOME"):
+        Settings.load()
+
+
+def test_the_nearest_home_upward_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".kline").mkdir()
+    (tmp_path / "a/b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a/b")
+
+    assert Settings.load().home == tmp_path / ".kline"
+
+
+def test_simulated_settings_live_apart_and_ignore_the_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KLINE_HOME", str(tmp_path))
+    monkeypatch.setenv("KLINE_DATABASE_URL", "postgresql://u:p@h/d")
+    monkeypatch.setenv("KLINE_SNAPSHOT_URL", str(tmp_path / "real"))
+
+    settings = Settings.load(simulated=True)
+
+    assert settings.home == tmp_path / "simulated"
+    assert settings.database_url is None
+    assert settings.ignored_database_url
+    assert settings.snapshot_url == str(tmp_path / "simulated/snapshots")
