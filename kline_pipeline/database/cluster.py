@@ -4,9 +4,9 @@ A server listens on a Unix socket only and asks every user for a password. As ro
 else can put files of their own in the place of ours; in it only data, socket and log belong to the server's user.
 """
 
-import hashlib
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import time
@@ -18,6 +18,7 @@ from typing import Final, Literal
 import psycopg
 
 from kline_pipeline.database.binaries import Programs, find, server_user
+from kline_pipeline.database.private_files import digest, private_folder, write_private
 from kline_pipeline.errors import StorageError
 
 DATABASE: Final = "kline"
@@ -26,6 +27,7 @@ State = Literal["absent", "starting", "ready", "stopping", "unreachable"]
 _SOCKET_NAME: Final = ".s.PGSQL.5432"
 _SOCKET_PATH_LIMIT: Final = 107
 _PLAIN: Final = re.compile(r"[\w/.+=@ -]*")  # drivers split the path of a socket at commas
+_BREAKS_PROGRAMS: Final = re.compile(r"[\"$`\\\n]")  # pg_ctl puts paths between double quotes of a shell
 _STATUS_LINE: Final = 7  # of postmaster.pid, counted from 0
 _START_S: Final = 300  # after a kill the server may have gigabytes of log to replay
 _LEFTOVERS_S: Final = 10.0
@@ -66,7 +68,7 @@ class Cluster:
         """Return what the server is doing by its postmaster.pid; unreachable: it runs, and its socket is gone."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
-            pid = int(lines[0])
+            pid = abs(int(lines[0]))  # negative in single-user mode
         except (OSError, ValueError, IndexError):
             return "absent"
         if not self._is_ours(_command(pid)):
@@ -80,11 +82,15 @@ class Cluster:
         """Make the data folder; what a make that was killed has left is thrown away.
 
         Raises:
-            StorageError: initdb failed.
+            StorageError: initdb failed, or the path breaks the programs.
         """
-        half = self.folder / "data-half"
+        if _BREAKS_PROGRAMS.search(str(self.data)):
+            raise StorageError(f'PostgreSQL takes no ", $, ` or \\ in the path {self.folder}; set another KLINE_HOME')
+        for left in self.folder.glob("data-half-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        # A name of its own: the initdb of a process that was killed goes on writing.
+        half = self.folder / f"data-half-{secrets.token_hex(4)}"
         secret = self.folder / "initial-password"
-        shutil.rmtree(half, ignore_errors=True)
         programs = self._programs
         half.mkdir(mode=0o700)
         programs.own(half)
@@ -130,6 +136,9 @@ class Cluster:
         while (started := programs.run("pg_ctl", "start", *arguments)).returncode != 0:
             # The sessions of a postmaster that was killed end by themselves; until then their memory blocks the next.
             said = self._complaint() or _said(started)
+            if self.state() != "absent":  # begun by the pg_ctl of a process that was killed
+                self.await_ready()
+                break
             if "still in use" not in said or time.monotonic() > until_s:
                 raise StorageError(f"the database in {self.folder} did not start: {said} (log: {self._log})")
             time.sleep(0.1)
@@ -170,7 +179,7 @@ class Cluster:
             return
         for path in (self.data / "postmaster.pid", self.socket / f"{_SOCKET_NAME}.lock"):
             with suppress(OSError, ValueError, IndexError):
-                if _exists(int(path.read_text().splitlines()[0])):
+                if _exists(abs(int(path.read_text().splitlines()[0]))):
                     path.unlink()
 
     def _make_database(self, password: str) -> None:
@@ -192,40 +201,6 @@ class Cluster:
             return ""
         reasons = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
         return (reasons or lines or [""])[-1]
-
-
-def private_folder(folder: Path, *, for_others: bool) -> None:
-    """Make a folder that only we change; refuse one that somebody else has put there.
-
-    Args:
-        folder: may exist.
-        for_others: others may pass through it to what is in it, as the server's user must when we are root.
-
-    Raises:
-        StorageError: it cannot be made, or is another user's.
-    """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        if folder.is_symlink() or not folder.is_dir() or folder.lstat().st_uid != os.geteuid():
-            raise StorageError(f"{folder} belongs to another user; remove it or set another KLINE_HOME")
-        folder.chmod(0o711 if for_others else 0o700)
-    except OSError as exc:
-        raise StorageError(f"{folder} cannot be made: {exc.strerror}; set another KLINE_HOME") from exc
-
-
-def write_private(path: Path, content: str) -> None:
-    """Write a file that only we read."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
-
-
-def digest(path: Path) -> str:
-    """Return a short name for a path, the same in every process."""
-    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
 
 
 def _exists(pid: int) -> bool:

@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import SubprocessError
 from typing import Final
@@ -20,7 +20,8 @@ from typing import Final
 from sqlalchemy import URL
 
 from kline_pipeline.database.binaries import may_enter, server_user
-from kline_pipeline.database.cluster import DATABASE, OWNER, Cluster, digest, private_folder, write_private
+from kline_pipeline.database.cluster import DATABASE, OWNER, Cluster
+from kline_pipeline.database.private_files import digest, private_folder, write_private
 from kline_pipeline.errors import StorageError
 
 _LOCK: Final = "postgres.lock"
@@ -75,15 +76,17 @@ class EmbeddedServer:
             self.home.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise StorageError(f"KLINE_HOME {self.home} cannot be made: {exc.strerror}; set another one") from exc
-        with self._guard, self._starting():
+        with self._guard, self._starting(), ExitStack() as on_failure:
             is_new = not (self.home / _LOCK).exists()
             if self._lock is None:
-                self._hold()
+                on_failure.callback(os.close, self._hold())
+                on_failure.callback(self._forget)
             try:
                 self._run(self._cluster, is_new=is_new)
             except (OSError, SubprocessError) as exc:
                 advice = "free what it names, or set KLINE_DATABASE_URL to a server of your own"
                 raise StorageError(f"the {self.describe()} cannot be used: {exc}; {advice}") from exc
+            on_failure.pop_all()
         return self.url
 
     def release(self) -> None:
@@ -91,13 +94,12 @@ class EmbeddedServer:
         with self._guard:
             if self._lock is None:
                 return
-            atexit.unregister(self.release)
             # A forked child shares the lock of its parent and must not give it up.
             if self._owner == os.getpid():
                 with self._starting():
                     self._stop_if_last(self._lock)
             os.close(self._lock)
-            self._lock = None
+            self._forget()
 
     def stop(self) -> bool:
         """Stop the server if no process uses it, and return whether it is stopped now."""
@@ -143,11 +145,16 @@ class EmbeddedServer:
         except OSError as exc:
             raise StorageError(f"the password of the {self.describe()} cannot be read: {exc.strerror}") from exc
 
-    def _hold(self) -> None:
+    def _hold(self) -> int:
         self._lock = os.open(self.home / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         self._owner = os.getpid()
         fcntl.flock(self._lock, fcntl.LOCK_SH)
         atexit.register(self.release)
+        return self._lock
+
+    def _forget(self) -> None:
+        self._lock = None
+        atexit.unregister(self.release)
 
     @contextmanager
     def _starting(self) -> Iterator[None]:

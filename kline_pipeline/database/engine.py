@@ -62,7 +62,7 @@ class Database:
 
     @property
     def psql_url(self) -> str:
-        """URL for psql and other programs of libpq, without the password; libpq takes a plus for a plus, not a space."""
+        """URL for psql and other programs of libpq, without the password; to libpq a plus is no space."""
         text_ = self.url._replace(password=None).render_as_string(hide_password=False)
         address, mark, query = text_.partition("?")
         return address + mark + query.replace("+", "%20")

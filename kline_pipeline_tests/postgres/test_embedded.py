@@ -177,7 +177,7 @@ def test_a_start_that_was_killed_half_way_begins_anew(new_home: Path) -> None:
     (new_home / "postgres.password").unlink()
     data = cluster(new_home).data
     (data / "global" / "pg_control").unlink()
-    data.rename(data.with_name("data-half"))
+    data.rename(data.with_name("data-half-of-before"))
 
     server.acquire()
 
@@ -278,9 +278,9 @@ def test_a_folder_that_cannot_be_used_is_said(new_home: Path) -> None:
     server.acquire()
     server.release()
     cluster(new_home).data.rename(cluster(new_home).folder / "moved")
-    (cluster(new_home).folder / "data-half").touch()
+    (cluster(new_home).folder / "initial-password").mkdir()
 
-    with pytest.raises(StorageError, match=r"cannot be used: .*data-half.*; free what it names"):
+    with pytest.raises(StorageError, match=r"cannot be used: .*initial-password.*; free what it names"):
         server.acquire()
 
     server.release()

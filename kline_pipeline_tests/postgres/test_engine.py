@@ -92,9 +92,11 @@ def test_dagster_is_sent_to_its_own_schema_by_its_own_driver(database: Database)
     with engine.begin() as connection:
         connection.execute(text("create table here (id integer)"))
         driver = connection.connection.driver_connection
+        zone = connection.execute(text("show timezone")).scalar()
     engine.dispose()
 
     assert isinstance(driver, psycopg2.extensions.connection)
+    assert zone == "UTC"
     with database.engine.connect() as connection:
         assert connection.execute(text("select to_regclass('dagster.here')::text")).scalar() == "dagster.here"
 

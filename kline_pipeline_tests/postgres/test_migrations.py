@@ -9,7 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from pydantic import SecretStr
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from kline_pipeline.config import BybitSettings, KlineSettings, Settings
 from kline_pipeline.database import migrate
@@ -155,6 +155,24 @@ def test_no_right_to_make_schemas_is_needed_where_they_are(settings: Settings, d
     with database.engine.begin() as connection:
         connection.execute(text("drop owned by guest cascade"))
         connection.execute(text("drop role guest"))
+
+
+def test_no_right_to_make_schemas_is_one_sentence(empty: Settings, server: Database) -> None:
+    assert empty.database_url is not None
+    admin = server.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text("drop role if exists visitor"))
+        connection.execute(text("create role visitor login password 'hush'"))
+    url = make_url(empty.database_url.get_secret_value()).set(username="visitor", password="hush")
+    visitor = SecretStr(url.render_as_string(hide_password=False))
+
+    with pytest.raises(StorageError, match=r"refused: permission denied for database") as caught:
+        connect(Settings(BybitSettings(), KlineSettings(home=empty.home, database_url=visitor)))
+
+    assert "hush" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with admin.connect() as connection:
+        connection.execute(text("drop role visitor"))
 
 
 def test_a_database_of_a_newer_release_is_left_alone(settings: Settings, database: Database) -> None:

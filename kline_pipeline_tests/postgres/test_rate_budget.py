@@ -1,8 +1,12 @@
 """The budget in the database: never too fast, shared by all, and a cool-down stops even those who wait."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import text
@@ -12,6 +16,26 @@ from kline_pipeline.database.rate_budget import DatabaseBudget
 from kline_pipeline.errors import Banned, DatabaseUnavailable, RateLimited
 
 VENUE = "api.bybit.com"
+# A grant moves next_at to one step after the clock of the database: what it moves to tells the times of the grants.
+_RECORD_GRANTS = """
+create table kline.granted (next_at timestamptz);
+create function kline.record() returns trigger language plpgsql as
+    'begin insert into kline.granted values (new.next_at); return new; end';
+create trigger record after update of next_at on kline.rate_budget for each row execute function kline.record();
+"""
+_SPENDER = """
+import sys
+from sqlalchemy import make_url
+from kline_pipeline.database.engine import Database
+from kline_pipeline.database.rate_budget import DatabaseBudget
+database = Database(make_url(sys.argv[1]), None)
+budget = DatabaseBudget(database, "api.bybit.com", 50)
+sys.stdin.read()
+for _ in range(40):
+    budget.acquire(60)
+budget.close()
+database.close()
+"""
 
 
 @pytest.fixture
@@ -47,6 +71,25 @@ def test_all_processes_together_are_never_faster_than_the_rate(database: Databas
 
     assert len(times) == 90
     assert times[-1] - times[0] >= 88 / 100
+
+
+def test_no_sliding_second_of_four_processes_has_more_grants_than_the_rate(database: Database) -> None:
+    with database.engine.begin() as connection:
+        connection.execute(text(_RECORD_GRANTS))
+    url = database.url.render_as_string(hide_password=False)
+    programs = [
+        subprocess.Popen([sys.executable, "-c", _SPENDER, url], stdin=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    for program in programs:
+        assert program.stdin is not None
+        program.stdin.close()  # off they go
+    assert [program.wait(120) for program in programs] == [0] * 4
+
+    with database.engine.connect() as connection:
+        grants = list(connection.execute(text("select next_at from kline.granted order by next_at")).scalars())
+    assert len(grants) == 4 * 40
+    # Every two are a fiftieth apart, so any 51 span a second.
+    assert min(later - earlier for earlier, later in pairwise(grants)) >= timedelta(seconds=1) / 50
 
 
 def test_who_gets_no_turn_in_time_is_refused_at_once(budget: DatabaseBudget, other: DatabaseBudget) -> None:
