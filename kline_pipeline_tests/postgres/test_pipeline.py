@@ -14,7 +14,7 @@ from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import CorruptFile, DatasetsError, ExchangeUnavailable, VenueMismatch
 from kline_pipeline.market.interval import Interval
-from kline_pipeline.market.window import to_ms
+from kline_pipeline.market.window import iso, to_ms
 from kline_pipeline_tests.worlds import HOURLY, MINUTELY, World, ms, world
 
 JANUARY, FEBRUARY, MARCH = "2024-01-01", "2024-02-01", "2024-03-01"
@@ -341,7 +341,26 @@ def test_the_ledger_tells_what_landed_per_partition_and_day(sim: World) -> None:
     sim.run(HOURLY, (JANUARY, "BTCUSDT"), (FEBRUARY, "BTCUSDT"))
 
     states = sim.query("select state, expected, present, missing from kline.coverage order by date")
-    days = sim.query("select present from kline.coverage_days where expected <> present")
+    days = sim.query("select day, expected, present from kline.coverage_days order by day")
 
     assert [tuple(row) for row in states] == [("landed", 744, 744, 0), ("quarantined", 696, 695, 1)]
-    assert [tuple(row) for row in days] == [(23,)]
+    assert (len(days), days[0].day, days[-1].day) == (60, date(2024, 1, 1), date(2024, 2, 29))
+    assert {row.expected for row in days} == {24}
+    assert [(row.day, row.present) for row in days if row.present != 24] == [(date(2024, 2, 10), 23)]
+
+
+def test_times_of_the_ledger_and_of_listings_are_utc(sim: World) -> None:
+    sim.run(HOURLY, (JANUARY, "BTCUSDT"))
+
+    ledger = sim.query("select window_start, window_end, first_open_time, last_open_time from kline.coverage")[0]
+    listing = sim.query("select listed_from, listed_until, probed_at from kline.listings")[0]
+
+    assert [iso(to_ms(moment)) for moment in ledger] == [
+        "2024-01-01T00:00:00Z",
+        "2024-02-01T00:00:00Z",
+        "2024-01-01T00:00:00Z",
+        "2024-01-31T23:00:00Z",
+    ]
+    assert iso(to_ms(listing.listed_from)) == "2020-03-25T10:36:00Z"
+    assert listing.listed_until is None
+    assert to_ms(listing.probed_at) == sim.clock()

@@ -71,6 +71,14 @@ def test_what_was_written_is_what_is_read_back(land: Land) -> None:
     assert held.sha256 == to_land(OLD, ["1.5", "0.00000001"]).sha256
 
 
+def test_digits_that_a_float_would_lose_are_kept(land: Land) -> None:
+    served = ["325599405.76492207", "12345678901234567890.123456789012345678"]
+
+    held = land(to_land(OLD, served))
+
+    assert held.sha256 == to_land(OLD, served).sha256
+
+
 def test_landing_again_writes_nothing(land: Land) -> None:
     land(to_land(OLD, ["1.5", "2"]))
 
