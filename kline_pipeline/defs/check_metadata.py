@@ -19,7 +19,7 @@ def asset_check_result(result: CheckResult) -> dg.AssetCheckResult:
 
 
 def _metadata(result: CheckResult) -> dict[str, Any]:
-    metadata: dict[str, Any] = {**result.counts, "total": result.total}
+    metadata: dict[str, Any] = {**result.counts, "offending": result.total}
     if result.offenders:
         metadata["offenders"] = dg.MetadataValue.table(
             [

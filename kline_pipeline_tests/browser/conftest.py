@@ -1,12 +1,15 @@
-"""A simulator, an `up` and a headless Chromium; where the programs are missing the tests fail, they are not skipped.
+"""A simulator, a run of a command, then an `up` and a headless Chromium.
 
-KLINE_TEST_SCREENSHOTS names the folder that the pictures go to; else they are in pytest's temporary folder.
+Where the programs are missing the tests fail, they are not skipped. KLINE_SCREENSHOTS names the folder that the
+pictures go to; else they are in pytest's temporary folder.
 """
 
+import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +17,13 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 from kline_pipeline_tests.browser.dagster_ui import DagsterUi
-from kline_pipeline_tests.programs import environment, free_port, running
+from kline_pipeline_tests.programs import environment, free_port, run, running
+
+# Chromium asks for nothing outside this machine.
+_FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1600,1200",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +34,46 @@ class World:
         ui: a browser on the UI of `up`.
         exchange: URL of the simulator.
         env: of commands in the same KLINE_HOME.
+        command_run: id of the run of `backfill linear:BTCUSDT:1` over three months, made before `up` started.
     """
 
     ui: DagsterUi
     exchange: str
     env: dict[str, str]
+    command_run: str
+
+    def set_faults(self, *faults: Mapping[str, object]) -> None:
+        """Have the simulator make these faults and no others."""
+        body = json.dumps({"faults": faults}).encode()
+        ask = urllib.request.Request(f"{self.exchange}/_sim/faults", data=body, method="POST")
+        urllib.request.urlopen(ask).close()
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("browser")
-    pictures = Path(os.environ.get("KLINE_TEST_SCREENSHOTS") or folder / "screenshots")
+    pictures = Path(os.environ.get("KLINE_SCREENSHOTS") or folder / "screenshots")
     env = environment(folder / "home", XDG_CACHE_HOME=str(folder / "cache"))
     with (
-        _chromium() as driver,
+        _chromium(folder / "profile") as driver,
         running(env, "simulate", "--port", "0", says="listening", ends_by=signal.SIGTERM) as told,
     ):
         env["BYBIT_BASE_URL"] = next(word for word in told.split() if word.startswith("http://"))
+        done = run(env, "backfill", "linear:BTCUSDT:1", "--from", "2024-01-01", "--to", "2024-03-31", "--json")
+        assert done.returncode == 0, done.stderr
+        (made,) = json.loads(done.stdout)["runs"]
         port = str(free_port())
         with running(env, "up", "--port", port, says="Dagster UI", ends_by=signal.SIGTERM):
-            yield World(DagsterUi(driver, f"http://127.0.0.1:{port}", pictures), env["BYBIT_BASE_URL"], env)
+            ui = DagsterUi(driver, f"http://127.0.0.1:{port}", pictures)
+            yield World(ui, env["BYBIT_BASE_URL"], env, made["run_id"])
 
 
-def _chromium() -> Chrome:
+def _chromium(profile: Path) -> Chrome:
     programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
     for name, path in programs.items():
         assert path, f"{name} is missing: apt-get install chromium chromium-driver"
     options = ChromeOptions()
     options.binary_location = programs["chromium"] or ""
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1600,1100"):
+    for argument in (*_FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(argument)
     return Chrome(options, ChromeService(programs["chromedriver"]))

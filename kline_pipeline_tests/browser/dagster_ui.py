@@ -52,6 +52,13 @@ class DagsterUi:
         """Wait until another page than this one is shown."""
         WebDriverWait(self.driver, _PAGE_S).until(lambda driver: path not in driver.current_url)
 
+    def choose_cell(self, date: str, symbol: str) -> None:
+        """Choose a date and a symbol in the lists of a partitions page, whose right side then tells of that cell."""
+        for dimension, key in (("date", date), ("symbol", symbol)):
+            # The list holds only the rows in sight: a filter brings the row there.
+            self._find(f"//input[starts-with(@placeholder, 'Filter by {dimension}')]").send_keys(key)
+            self.click(f"//*[text()='{key}']")
+
     def click(self, xpath: str) -> None:
         """Click the last element of a path, once there is one that can be clicked."""
         self._find(xpath).click()

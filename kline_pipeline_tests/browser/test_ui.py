@@ -1,8 +1,5 @@
 """What a person sees in Dagster's UI: groups, a backfill from the dialog, partitions, checks, a hole, a run again."""
 
-import json
-import urllib.request
-
 import pytest
 
 from kline_pipeline_tests.browser.conftest import World
@@ -51,38 +48,58 @@ def test_the_partition_page_shows_date_and_symbol(world: World, backfilled: str,
     ],
 )
 def test_the_checks_tab_shows_results_by_partition(world: World, backfilled: str, asset: str, check: str) -> None:
-    world.ui.open(f"/assets/linear/60/{asset}?view=checks&checkDetail={check}", "Execution history")
-    world.ui.click("//*[text()='Partitions']")
-    world.ui.await_texts("Passed (6)", "Failed (0)", "BTCUSDT", "ETHUSDT")
+    _open_check(world, f"linear/60/{asset}", check, "Passed (6)", "Failed (0)", "BTCUSDT", "ETHUSDT")
+    world.ui.choose_cell("2024-02-01", "ETHUSDT")
+    world.ui.await_texts("2024-02-01T00:00:00Z to 2024-03-01T00:00:00Z")
     world.ui.picture(f"checks_{check}")
 
 
-def test_a_hole_is_red_in_exactly_its_cell(world: World) -> None:
+def test_a_hole_is_red_in_exactly_its_cell_until_it_is_filled(world: World) -> None:
     hole = {"category": "spot", "symbol": "BTCUSDT", "interval": "15", "open_time": "2024-02-10T07:15:00Z"}
-    body = json.dumps({"faults": [{"drop": hole}]}).encode()
-    urllib.request.urlopen(urllib.request.Request(f"{world.exchange}/_sim/faults", data=body, method="POST")).close()
+    world.set_faults({"drop": hole})
 
     status = world.ui.launch_backfill("spot_15", "[2024-01-01...2024-03-01]", 6, picture="hole")
 
     assert status == "Failed"
     for sink in ("candles_postgres", "candles_parquet"):
         path = f"/assets/spot/15/{sink}?view=partitions&partition=2024-02-01%7CBTCUSDT"
-        world.ui.open(path, "Failed (1)", "Materialized (5)", "2024-02-01|BTCUSDT")
+        world.ui.open(path, "Failed (1)", "Materialized (5)", "2024-02-01|BTCUSDT", "did not materialize this asset")
         world.ui.picture(f"hole_{sink}")
-    world.ui.open("/assets/spot/15/candles?view=checks&checkDetail=no_gaps", "Execution history")
-    world.ui.click("//*[text()='Partitions']")
-    world.ui.await_texts("Passed (5)", "Failed (1)")
+    _open_check(world, "spot/15/candles", "no_gaps", "Passed (5)", "Failed (1)")
+    world.ui.choose_cell("2024-02-01", "BTCUSDT")
+    world.ui.await_texts("Failed", "candles", "2784", hole["open_time"])
     world.ui.picture("hole_no_gaps")
+    world.ui.open("/runs", "Failure")
+    world.ui.picture("hole_runs")
+
+    world.set_faults()
+    again = run(world.env, "backfill", "spot:BTCUSDT:15", "--from", "2024-01-01", "--to", "2024-03-31")
+
+    assert again.returncode == 0, again.stderr
+    for sink in ("candles_postgres", "candles_parquet"):
+        world.ui.open(f"/assets/spot/15/{sink}?view=partitions", "Failed (0)", "Materialized (6)")
+    _open_check(world, "spot/15/candles", "no_gaps", "Passed (6)", "Failed (0)")
+    world.ui.picture("hole_filled_no_gaps")
 
 
-def test_the_run_of_a_command_is_shown_and_can_be_executed_again(world: World) -> None:
-    done = run(world.env, "backfill", "linear:BTCUSDT:1", "--from", "2024-01-01", "--to", "2024-01-31", "--json")
-    assert done.returncode == 0, done.stderr
-    run_id = json.loads(done.stdout)["runs"][0]["run_id"]
+def test_a_run_made_before_up_started_is_shown_and_can_be_executed_again(world: World) -> None:
+    run_id = world.command_run
+    path = "/assets/linear/1/candles_postgres?view=partitions&partition=2024-02-01%7CBTCUSDT"
+    world.ui.open(path, "Materialized (3)", "Failed (0)", run_id[:8])
+    assert "41760" in world.ui.lines()  # minutes of that February
+    world.ui.picture("command_partitions")
+    _open_check(world, "linear/1/candles", "no_gaps", "Passed (3)", "Failed (0)")
+    world.ui.picture("command_checks")
 
-    world.ui.open(f"/runs/{run_id}", "Success", "Re-execute all")
+    world.ui.open(f"/runs/{run_id}", "Success", "4 assets", "5 checks", "Re-execute all")
     world.ui.picture("command_run")
     world.ui.click_button("Re-execute all (*)")
     world.ui.await_leaving(f"/runs/{run_id}")
     world.ui.await_texts("Success", "RUN_SUCCESS", timeout_s=180)
     world.ui.picture("command_run_again")
+
+
+def _open_check(world: World, asset: str, check: str, *texts: str) -> None:
+    world.ui.open(f"/assets/{asset}?view=checks&checkDetail={check}", "Execution history")
+    world.ui.click("//*[text()='Partitions']")
+    world.ui.await_texts(*texts)
