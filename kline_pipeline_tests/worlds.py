@@ -40,12 +40,14 @@ class NoBudget:
 
 
 class Clock:
-    """A clock that a test sets."""
+    """A clock that a test sets; it stands still, or moves on by `step_ms` whenever it is asked."""
 
     def __init__(self, now_ms: int) -> None:
         self.now_ms = now_ms
+        self.step_ms = 0
 
     def __call__(self) -> int:
+        self.now_ms += self.step_ms
         return self.now_ms
 
 

@@ -6,6 +6,7 @@ is noted in the ledger, and the other partitions go on.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.candles.derive import Generation
@@ -18,6 +19,9 @@ from kline_pipeline.market.window import Window, intersect_all, merge, subtract
 from kline_pipeline.raw_batches.fill import Wanted, fetch
 from kline_pipeline.stages.derive import derivation_of, judge_cell
 from kline_pipeline.stages.stores import Stores
+
+# An hour of minutes: longer than any run takes.
+_AHEAD_SLOTS: Final = 60
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,7 +73,7 @@ class Fill:
         """
         reports = {cell: FillReport() for cell in sorted(cells, key=lambda one: (one.symbol, one.date))}
         wanted = {cell: found for cell, report in reports.items() if (found := self._wanted(cell, report)) is not None}
-        rounds = [list(wanted.values())]
+        rounds = [[self._ahead(one) for one in wanted.values()]]
         self._fetch(rounds[0])
         rounds.append([self._again(one) for one in rounds[0] if one.absent])
         self._probe_ends(rounds[0])
@@ -96,12 +100,15 @@ class Fill:
             return None
         window = self.dataset.window(cell.date)
         parts = listing.windows(self.dataset.interval, window)
-        end_ms = min(window.end_ms, self.dataset.interval.closed_end(self.now_ms, self.stores.grace_ms))
+        end_ms = min(window.end_ms, self._closed_end())
         closed = Window(window.start_ms, max(window.start_ms, end_ms))
         missing = subtract(intersect_all([closed], parts), self._held_good(cell, parts))
         report.not_listed = not parts
         report.held = not missing
         return Wanted(self.dataset.series(cell.symbol), cell.date, window, missing)
+
+    def _closed_end(self) -> int:
+        return self.dataset.interval.closed_end(self.now_ms, self.stores.grace_ms)
 
     def _held_good(self, cell: Cell, parts: Sequence[Window]) -> list[Window]:
         series = self.dataset.series(cell.symbol)
@@ -135,9 +142,21 @@ class Fill:
     def _fetch(self, wanted: Sequence[Wanted]) -> None:
         fetch(self.client, self.stores.raw, wanted, grace_ms=self.stores.grace_ms, concurrency=self.concurrency)
 
+    def _ahead(self, one: Wanted) -> Wanted:
+        """Ask an open partition beyond now: the server time of its last page, not ours, then says where it ends."""
+        interval, now_ms = self.dataset.interval, self._closed_end()
+        if not one.windows or one.windows[-1].end_ms != now_ms or one.window.end_ms <= now_ms:
+            return one
+        ahead = Window(now_ms, min(one.window.end_ms, interval.ceil(now_ms + _AHEAD_SLOTS * interval.typical_ms)))
+        return Wanted(one.series, one.date, one.window, merge([*one.windows, ahead]))
+
     @staticmethod
     def _again(one: Wanted) -> Wanted:
-        return Wanted(one.series, one.date, one.window, one.absent)
+        """Ask again for what the answers lacked; for the last candles as far as before, for more may have closed."""
+        windows = list(one.absent)
+        if windows[-1].end_ms == one.covered[-1].end_ms < one.windows[-1].end_ms:
+            windows = merge([*windows, Window(one.covered[-1].end_ms, one.windows[-1].end_ms)])
+        return Wanted(one.series, one.date, one.window, windows)
 
     def _probe_ends(self, wanted: Sequence[Wanted]) -> None:
         """Ask anew for the lives of symbols that lack their last candles: they may have been delisted since."""
