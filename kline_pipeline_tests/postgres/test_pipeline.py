@@ -349,6 +349,19 @@ def test_the_ledger_tells_what_landed_per_partition_and_day(sim: World) -> None:
     assert [(row.day, row.present) for row in days if row.present != 24] == [(date(2024, 2, 10), 23)]
 
 
+def test_a_partition_has_landed_only_when_every_sink_holds_it(sim: World) -> None:
+    cells = [Cell(date(2024, 1, 1), "BTCUSDT")]
+    sim.pipeline.fill(HOURLY, cells)
+    sim.pipeline.derive(HOURLY, cells, now_ms=sim.clock())
+    states = []
+    for land in (sim.pipeline.land_postgres, sim.pipeline.land_parquet):
+        states += sim.query("select state from kline.coverage")
+        land(HOURLY, cells)
+    states += sim.query("select state from kline.coverage")
+
+    assert [row.state for row in states] == ["pending", "pending", "landed"]
+
+
 def test_times_of_the_ledger_and_of_listings_are_utc(sim: World) -> None:
     sim.run(HOURLY, (JANUARY, "BTCUSDT"))
 
