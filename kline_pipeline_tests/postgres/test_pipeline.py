@@ -84,6 +84,16 @@ def test_neighbouring_partitions_are_one_span_of_full_pages(sim: World) -> None:
     assert sim.pages("60") - alone == 2  # 696 + 743 hours
 
 
+def test_landing_a_partition_leaves_its_neighbours_alone(sim: World) -> None:
+    cells = ((JANUARY, "BTCUSDT"), (FEBRUARY, "BTCUSDT"), (FEBRUARY, "ETHUSDT"))
+    sim.run(HOURLY, *cells)
+
+    again = sim.run(HOURLY, *cells)
+
+    assert [one.written for pair in again.values() for one in pair] == [0] * 6
+    assert sim.table("linear:BTCUSDT:60") == truth(sim, "60", "2024-01-01", "2024-03-01")
+
+
 def test_a_dropped_candle_keeps_its_month_out_and_only_its_month(sim: World) -> None:
     drop(sim)
 
