@@ -24,7 +24,11 @@ from kline_pipeline.database.engine import Database
 from kline_pipeline.database.locks import hold_run_lock as take
 from kline_pipeline.database.locks import release_run_lock
 
-LOCK_TAG: Final = "kline/lock"
+# Dagster's UI shows no tag with this prefix: they say nothing to people, and filled the list of runs.
+LOCK_TAG: Final = ".dagster/kline_lock"
+HOST_TAG: Final = ".dagster/kline_host"
+PID_TAG: Final = ".dagster/kline_pid"
+STARTED_TAG: Final = ".dagster/kline_started"
 _LIVE: Final = [
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
@@ -45,9 +49,9 @@ def process_tags(run_id: str) -> dict[str, str]:
     """Return the tags of a run that begins in this process and will hold its lock."""
     return {
         LOCK_TAG: run_id,
-        "kline/host": socket.gethostname(),
-        "kline/pid": str(os.getpid()),
-        "kline/started": _state_and_start(os.getpid())[1],
+        HOST_TAG: socket.gethostname(),
+        PID_TAG: str(os.getpid()),
+        STARTED_TAG: _state_and_start(os.getpid())[1],
     }
 
 
@@ -108,7 +112,7 @@ def _tag_as_locked(instance: DagsterInstance, run_id: str) -> None:
     run = instance.get_run_by_id(run_id)
     if run is not None and run.tags.get(LOCK_TAG) != run_id:
         # Inherited from the run that it repeats: that process is not this one.
-        instance.add_run_tags(run_id, {LOCK_TAG: run_id, "kline/pid": "unknown"})
+        instance.add_run_tags(run_id, {LOCK_TAG: run_id, PID_TAG: "unknown"})
 
 
 def _close(instance: DagsterInstance, run_id: str) -> bool:
@@ -140,8 +144,8 @@ def _is_free(database: Database, record: RunRecord, patience_s: float = 0.0) -> 
 
 
 def _process_is_gone(tags: Mapping[str, str]) -> bool:
-    pid = tags.get("kline/pid", "")
-    if tags.get("kline/host") != socket.gethostname() or not pid.isdigit():
+    pid = tags.get(PID_TAG, "")
+    if tags.get(HOST_TAG) != socket.gethostname() or not pid.isdigit():
         return False
     try:
         os.kill(int(pid), 0)
@@ -150,7 +154,7 @@ def _process_is_gone(tags: Mapping[str, str]) -> bool:
     except PermissionError:
         return False
     state, began = _state_and_start(int(pid))
-    return state == "Z" or (bool(began) and tags.get("kline/started", began) not in ("", began))
+    return state == "Z" or (bool(began) and tags.get(STARTED_TAG, began) not in ("", began))
 
 
 def _state_and_start(pid: int) -> tuple[str, str]:

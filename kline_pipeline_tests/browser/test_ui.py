@@ -65,11 +65,17 @@ def test_a_hole_is_red_in_exactly_its_cell_until_it_is_filled(world: World) -> N
         path = f"/assets/spot/15/{sink}?view=partitions&partition=2024-02-01%7CBTCUSDT"
         world.ui.open(path, "Failed (1)", "Materialized (5)", "2024-02-01|BTCUSDT", "did not materialize this asset")
         world.ui.picture(f"hole_{sink}")
+    world.ui.click("//a[starts-with(@href, '/runs/') and string-length(normalize-space()) = 8]")
+    world.ui.await_texts(
+        "Failure", "RUN_FAILURE", f"did not land: 2024-02-01|BTCUSDT: no_gaps: {hole['open_time']} missing"
+    )
+    world.ui.picture("hole_run")
     _open_check(world, "spot/15/candles", "no_gaps", "Passed (5)", "Failed (1)")
     world.ui.choose_cell("2024-02-01", "BTCUSDT")
     world.ui.await_texts("Failed", "candles", "2784", hole["open_time"])
     world.ui.picture("hole_no_gaps")
-    world.ui.open("/runs", "Failure")
+    world.ui.open("/runs", "Failure", world.command_run[:8])
+    assert "kline_lock" not in world.ui.text()  # what only we read, people do not see
     world.ui.picture("hole_runs")
 
     world.set_faults()

@@ -18,7 +18,15 @@ from kline_pipeline.config import Settings
 from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database
 from kline_pipeline.defs.instance import write_dagster_home
-from kline_pipeline.defs.orphans import LOCK_TAG, close_orphans, hold_run_lock, process_tags
+from kline_pipeline.defs.orphans import (
+    HOST_TAG,
+    LOCK_TAG,
+    PID_TAG,
+    STARTED_TAG,
+    close_orphans,
+    hold_run_lock,
+    process_tags,
+)
 
 
 def _run(instance: DagsterInstance, tags: Mapping[str, str], run_id: str | None = None) -> str:
@@ -28,7 +36,7 @@ def _run(instance: DagsterInstance, tags: Mapping[str, str], run_id: str | None 
 
 def _tags_of_a_dead_process(run_id: str) -> dict[str, str]:
     """Tags of a process that ended and whose number another one, this one, has now."""
-    return process_tags(run_id) | {"kline/started": "1"}
+    return process_tags(run_id) | {STARTED_TAG: "1"}
 
 
 def test_the_top_level_dagster_yaml_is_the_packaged_one() -> None:
@@ -110,7 +118,7 @@ def test_an_older_run_is_closed_when_its_lock_is_free_at_two_looks(
     settings: Settings, instance: DagsterInstance, database: Database
 ) -> None:
     run_id = make_new_run_id()
-    _run(instance, process_tags(run_id) | {"kline/host": "another host"}, run_id)
+    _run(instance, process_tags(run_id) | {HOST_TAG: "another host"}, run_id)
     pauses: list[float] = []
     closed = close_orphans(settings, instance, database, clock_s=lambda: time.time() + 61, pause=pauses.append)
     assert (closed, pauses) == ([run_id], [15.0])
@@ -120,7 +128,7 @@ def test_an_older_run_that_takes_its_lock_between_the_looks_is_left_alone(
     settings: Settings, instance: DagsterInstance, database: Database
 ) -> None:
     run_id = make_new_run_id()
-    _run(instance, process_tags(run_id) | {"kline/host": "another host"}, run_id)
+    _run(instance, process_tags(run_id) | {HOST_TAG: "another host"}, run_id)
     with ExitStack() as stack:
         closed = close_orphans(
             settings,
@@ -139,7 +147,7 @@ def test_inherited_tags_close_no_repetition(settings: Settings, instance: Dagste
         run = instance.get_run_by_id(repetition)
     assert run is not None
     assert run.tags[LOCK_TAG] == repetition
-    assert run.tags["kline/pid"] != str(os.getpid())
+    assert run.tags[PID_TAG] != str(os.getpid())
 
 
 def test_a_young_run_of_a_living_process_is_left_alone(

@@ -18,7 +18,7 @@ from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.instance import open_instance
-from kline_pipeline.defs.orphans import close_orphans
+from kline_pipeline.defs.orphans import PID_TAG, close_orphans
 from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS
 from kline_pipeline.defs.runs import RunEvent, execute_runs, plan_runs
 from kline_pipeline.defs.symbols import add_symbol, known_symbols, remove_symbol, sync_symbols
@@ -254,4 +254,4 @@ def _parent(connection: Connection) -> None:
 def _process_of(instance: DagsterInstance, run_id: str) -> int:
     run = instance.get_run_by_id(run_id)
     assert run is not None
-    return int(run.tags["kline/pid"])
+    return int(run.tags[PID_TAG])
