@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
@@ -18,6 +19,9 @@ from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database, connect
 
 _NUMBERS = count()
+# A busy machine is no defect: how long an example takes is measured in benchmarks/.
+hypothesis.settings.register_profile("kline", deadline=None)
+hypothesis.settings.load_profile("kline")
 
 
 @pytest.fixture(scope="session", autouse=True)
