@@ -127,12 +127,28 @@ def _edge(prober: Prober, around: Window, otherwise: Edge, *, last: bool) -> Edg
             return otherwise
         if not len(times):
             return otherwise
-        opens_ms = int(times[-1 if last else 0])
+        opens_ms = _furthest(prober, interval, _on_grid(around, interval), times, last=last)
         closes_ms = interval.shift(opens_ms, 1)
         otherwise = Edge(closes_ms if last else opens_ms, interval)
         pad_ms = min(closes_ms - opens_ms, _HOUR_MS)
         around = Window(opens_ms - pad_ms, closes_ms + pad_ms)
     return otherwise
+
+
+def _furthest(prober: Prober, interval: Interval, asked: Window, times: NDArray[np.int64], *, last: bool) -> int:
+    """Return the outermost open time; where candles fill the window to its very edge, what lies beyond it is asked too.
+
+    A coarser candle that the exchange leaves out would otherwise end a life too early, and nobody would miss the rest.
+    """
+    size_ms = asked.end_ms - asked.start_ms
+    while len(times):
+        opens_ms = int(times[-1 if last else 0])
+        if interval.shift(opens_ms, 1) < asked.end_ms if last else opens_ms > asked.start_ms:
+            return opens_ms
+        beyond = asked.end_ms if last else asked.start_ms - size_ms
+        asked = Window(beyond, beyond + size_ms)
+        times = prober.times(interval, asked)
+    return opens_ms
 
 
 def _finer(interval: Interval) -> Sequence[str]:

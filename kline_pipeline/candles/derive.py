@@ -231,11 +231,16 @@ def _revision(rows: _Rows, old: int, new: int | None) -> Revision:
 
 
 def _expected_end(rows: _Rows, window: Window, interval: Interval, grace_ms: int, now_ms: int) -> int:
-    """Return the end of what had closed for the page that reaches furthest; later pages of earlier windows say less."""
-    server_time_ms = now_ms
-    if len(rows.ends):
-        server_time_ms = int(rows.server_times[rows.ends == rows.ends.max()].max())
-    return max(window.start_ms, min(window.end_ms, interval.closed_end(server_time_ms, grace_ms)))
+    """Return the end of what had closed for the page that reaches furthest; later pages of earlier windows say less.
+
+    What closed beyond that page's window while it was asked is the next fetch's business, unless all of it has closed.
+    """
+    if not len(rows.ends):
+        return max(window.start_ms, min(window.end_ms, interval.closed_end(now_ms, grace_ms)))
+    reached_ms = int(rows.ends.max())
+    server_time_ms = int(rows.server_times[rows.ends == reached_ms].max())
+    has_closed = interval.closed_end(server_time_ms, grace_ms) >= window.end_ms
+    return window.end_ms if has_closed else max(window.start_ms, reached_ms)
 
 
 def digest_of(ids: Sequence[str]) -> str:

@@ -133,5 +133,13 @@ def _table(*columns: str) -> "Table":
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=name not in {"dates", "state"})
+        # On a narrow terminal dates and states go on in the next line; nothing is cut.
+        folds = name in {"dates", "state"}
+        table.add_column(
+            name,
+            justify="right" if name in _NUMBERS else "left",
+            no_wrap=not folds,
+            overflow="fold",
+            min_width=10 if folds else None,
+        )
     return table

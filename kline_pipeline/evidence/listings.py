@@ -12,6 +12,7 @@ from kline_pipeline.bybit.instruments import Instrument
 from kline_pipeline.bybit.lives import Lives, probe_lives
 from kline_pipeline.database.engine import Database
 from kline_pipeline.database.tables import instruments, listings
+from kline_pipeline.errors import BadRequest
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.window import Window, merge, to_ms
 
@@ -129,7 +130,7 @@ def known_or_probed(
         again: ask whatever is known.
 
     Raises:
-        BadRequest: the exchange knows no such instrument and has no candle of it.
+        BadRequest: the exchange knows no such instrument, has no candle of it, and nothing was known before.
         ExchangeError: it could not be asked.
         DatabaseUnavailable: what is known could not be read or written.
     """
@@ -137,6 +138,12 @@ def known_or_probed(
         known = read(connection, category, symbol)
     if known is not None and not again and now_ms - known.probed_at_ms < _PROBE_EVERY_MS:
         return known
-    found = probe_lives(client, category, symbol, grace_ms=grace_ms)
+    try:
+        found = probe_lives(client, category, symbol, grace_ms=grace_ms)
+    except BadRequest:
+        # Delisted spot symbols vanish (bybit-v5.md 1.3): what was once proved of an instrument stays true.
+        if known is None:
+            raise
+        return known
     with database.translate_errors(), database.engine.begin() as connection:
         return write(connection, found)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -188,6 +189,32 @@ def test_of_an_open_partition_the_good_part_before_a_gap_lands(sim: World) -> No
     assert len(pq.read_table(snapshot(sim, "2024-04-01"))) == 96
 
 
+def test_an_open_partition_never_shrinks_what_a_sink_holds(sim: World) -> None:
+    april = ("2024-04-01", "BTCUSDT")
+    sim.run(HOURLY, april)
+    held, file = sim.table("linear:BTCUSDT:60"), snapshot(sim, "2024-04-01").read_bytes()
+    for batch in (Path(sim.settings.work_url) / "raw/linear/60/BTCUSDT/2024-04-01").iterdir():
+        batch.unlink()
+    sim.clock.now_ms += 1000
+    drop(sim, "2024-04-05T00:00:00Z")
+
+    landed = sim.run(HOURLY, april)
+
+    assert not any(one.result.passed for pair in landed.values() for one in pair)
+    assert sim.table("linear:BTCUSDT:60") == held
+    assert snapshot(sim, "2024-04-01").read_bytes() == file
+
+
+def test_a_refused_probe_leaves_what_was_proved_before(sim: World) -> None:
+    sim.run(HOURLY, (FEBRUARY, "BTCUSDT"))
+    sim.clock.now_ms += 8 * 86_400_000
+    sim.exchange.faults.add([{"ret_code": {"code": 10001, "message": "Not supported symbols", "symbol": "BTCUSDT"}}])
+
+    landed = sim.run(HOURLY, (FEBRUARY, "BTCUSDT"))
+
+    assert all(one.result.passed for pair in landed.values() for one in pair)
+
+
 def test_a_row_deleted_by_hand_is_put_back(sim: World) -> None:
     sim.run(HOURLY, (FEBRUARY, "BTCUSDT"))
     sim.query("delete from kline.candles where open_time = '2024-02-10 07:00Z'")
@@ -363,7 +390,7 @@ def test_a_partition_has_landed_only_when_every_sink_holds_it(sim: World) -> Non
     cells = [Cell(date(2024, 1, 1), "BTCUSDT")]
     sim.pipeline.fill(HOURLY, cells)
     sim.pipeline.derive(HOURLY, cells, now_ms=sim.clock())
-    states = []
+    states: list[Any] = []
     for land in (sim.pipeline.land_postgres, sim.pipeline.land_parquet):
         states += sim.query("select state from kline.coverage")
         land(HOURLY, cells)

@@ -72,6 +72,12 @@ def test_every_status_is_asked_for_until_the_symbol_is_found() -> None:
     assert "Closed" in [request.url.params.get("status") for request in asked.sent]
 
 
+def test_coarse_candles_that_are_left_out_do_not_end_a_life_early() -> None:
+    hours = [drop("NEW2410USDT", "linear", "60", f"2025-10-16T{hour}:00:00Z") for hour in ("07", "08")]
+    found, _ = probe("linear", "NEW2410USDT", *hours)
+    assert found.lives[-1].until_ms == to_ms(datetime(2025, 10, 16, 9, tzinfo=UTC))
+
+
 def test_a_spot_symbol_that_nobody_lists_but_that_has_fresh_candles_goes_on() -> None:
     now_ms = to_ms(datetime(2024, 7, 1, 7, 30, 30, tzinfo=UTC))
     found, _ = probe("spot", "AGIXUSDT", now_ms=now_ms)

@@ -122,6 +122,18 @@ def test_a_later_answer_about_an_early_minute_does_not_raise_what_is_expected() 
     assert derived(tail, early).expected_end_ms == at(30)
 
 
+def test_what_closed_beyond_the_last_window_asked_is_not_expected_of_an_open_partition() -> None:
+    late = page(0, 20, server=40.5, rows=[(minute, GOOD) for minute in range(20)])
+
+    assert derived(batch("a", late)).expected_end_ms == at(20)
+
+
+def test_a_partition_that_has_closed_is_expected_whole_whatever_was_asked() -> None:
+    late = page(0, 20, server=99, rows=[(minute, GOOD) for minute in range(20)])
+
+    assert derived(batch("a", late)).expected_end_ms == at(60)
+
+
 def test_without_an_answer_everything_that_has_closed_is_expected() -> None:
     result = derive([], HOUR, Interval("1"), grace_ms=0, now_ms=at(20.5))
 
