@@ -47,9 +47,9 @@ def judge(
         repair: the command that mends it.
     """
     offenders = [Offender(None, f"quarantined: {reason}") for reason in quarantine]
-    if held is None:
+    if held is None and (expected.rows or not quarantine):  # of a quarantined partition nothing was to land
         offenders.append(Offender(None, f"the sink holds nothing; {expected.rows} candles were to land"))
-    elif not quarantine:
+    elif held is not None and not quarantine:
         offenders += [Offender(None, what) for what in _differences(held, expected)]
     counts = {"rows": held.rows if held else 0, "expected": expected.rows}
     return CheckResult.of(check, offenders, counts=counts, window=window, repair=repair)

@@ -170,6 +170,14 @@ def test_a_sink_that_holds_the_same_is_green() -> None:
     assert agrees.judge("parquet_agrees", HELD, HELD, quarantine=[], window=HOUR, repair="do").passed
 
 
+def test_an_empty_sink_is_no_second_fault_of_a_quarantined_partition() -> None:
+    nothing = Held(rows=0, first_ms=None, last_ms=None, sha256="")
+
+    result = agrees.judge("parquet_agrees", None, nothing, quarantine=["no_gaps"], window=HOUR, repair="do")
+
+    assert result.offenders == (Offender(None, "quarantined: no_gaps"),)
+
+
 def test_one_result_over_many_partitions_fails_if_one_fails_and_names_it() -> None:
     bad = CheckResult.of("no_gaps", [Offender(at(7), "missing")], counts={"expected": 60}, window=HOUR)
     good = CheckResult.of("no_gaps", [], counts={"expected": 60}, window=HOUR)
