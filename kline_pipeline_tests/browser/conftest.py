@@ -17,6 +17,7 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 from kline_pipeline_tests.browser.dagster_ui import DagsterUi
+from kline_pipeline_tests.holders import home_of
 from kline_pipeline_tests.programs import environment, free_port, run, running
 
 # Chromium asks for nothing outside this machine.
@@ -53,19 +54,20 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("browser")
     pictures = Path(os.environ.get("KLINE_SCREENSHOTS") or folder / "screenshots")
-    env = environment(folder / "home", XDG_CACHE_HOME=str(folder / "cache"))
     with (
+        home_of(None) as home,
         _chromium(folder / "profile") as driver,
-        running(env, "simulate", "--port", "0", says="listening", ends_by=signal.SIGTERM) as told,
+        running(environment(home), "simulate", "--port", "0", says="listening", ends_by=signal.SIGTERM) as told,
     ):
-        env["BYBIT_BASE_URL"] = next(word for word in told.split() if word.startswith("http://"))
+        exchange = next(word for word in told.split() if word.startswith("http://"))
+        env = environment(home, XDG_CACHE_HOME=str(folder / "cache"), BYBIT_BASE_URL=exchange)
         done = run(env, "backfill", "linear:BTCUSDT:1", "--from", "2024-01-01", "--to", "2024-03-31", "--json")
         assert done.returncode == 0, done.stderr
         (made,) = json.loads(done.stdout)["runs"]
         port = str(free_port())
         with running(env, "up", "--port", port, says="Dagster UI", ends_by=signal.SIGTERM):
             ui = DagsterUi(driver, f"http://127.0.0.1:{port}", pictures)
-            yield World(ui, env["BYBIT_BASE_URL"], env, made["run_id"])
+            yield World(ui, exchange, env, made["run_id"])
 
 
 def _chromium(profile: Path) -> Chrome:
