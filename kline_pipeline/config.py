@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kline_pipeline.errors import ConfigError
@@ -27,6 +27,14 @@ def _http_url(value: str) -> str:
 def _postgres_url(value: SecretStr | None) -> SecretStr | None:
     if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
         msg = "must be a postgresql:// URL"
+        raise ValueError(msg)
+    return value
+
+
+def _cache_url(value: SecretStr | None) -> SecretStr | None:
+    text = value.get_secret_value() if value is not None else "none"
+    if text != "none" and not (text.removeprefix("file:") and text.startswith(("file:", "redis://", "rediss://"))):
+        msg = "must be file:FOLDER, redis://HOST:PORT/N or none"
         raise ValueError(msg)
     return value
 
@@ -53,6 +61,30 @@ class BybitSettings(BaseSettings):
     retry_initial_delay_s: float = Field(default=1, ge=0, description="wait before the second try, seconds")
     retry_backoff_factor: float = Field(default=2, ge=1, description="growth of the wait from try to try")
     retry_max_delay_s: float = Field(default=30, ge=0, description="longest wait between two tries, seconds")
+    retry_total_s: float = Field(
+        default=300,
+        gt=0,
+        description="no further try this long after the first, waits for the budget not counted, seconds",
+    )
+    cool_down_s: float = Field(
+        default=600,
+        gt=0,
+        description="no process asks anything this long after HTTP 403 'access too frequent', seconds",
+    )
+    cache_url: Annotated[SecretStr | None, AfterValidator(_cache_url)] = Field(
+        default=None, description="pages of `fetch` and `latest`: file:FOLDER, redis://HOST or none; KLINE_HOME/cache"
+    )
+    cache_ttl_days: float = Field(default=7, gt=0, description="a cached page is forgotten after this many days")
+    cache_max_mb: float = Field(default=2048, gt=0, description="largest size of the cache, MB")
+    api_key: SecretStr | None = Field(default=None, description="optional, with its secret: requests are signed")
+    api_secret: SecretStr | None = Field(default=None, description="of the API key")
+
+    @model_validator(mode="after")
+    def _key_with_secret(self) -> Self:
+        if bool(self.api_key) != bool(self.api_secret):
+            msg = "BYBIT_API_KEY and BYBIT_API_SECRET belong together: set both or none"
+            raise ValueError(msg)
+        return self
 
 
 class KlineSettings(BaseSettings):
@@ -84,6 +116,7 @@ class Settings:
         database_url: postgresql:// URL, or None for the embedded server under `home`. A secret.
         datasets_file: absolute path of datasets.toml, None where the packaged default is to be used.
         work_url, snapshot_url: absolute path or fsspec URL.
+        cache_url: file:ABSOLUTE_FOLDER, redis:// URL, or None for no cache. A secret.
         simulated: candles are simulated ones, kept apart under KLINE_HOME/simulated.
         log_format, log_level: as the variables; log_format None means console on a terminal, else json.
     """
@@ -101,6 +134,7 @@ class Settings:
         self.datasets_file = chosen.absolute() if chosen else None
         self.work_url = _location(kline.work_url, self.home / "work", simulated=self.simulated)
         self.snapshot_url = _location(kline.snapshot_url, self.home / "snapshots", simulated=self.simulated)
+        self.cache_url = _cache_location(bybit.cache_url, self.home / "cache", simulated=self.simulated)
         self.log_format = kline.log_format
         self.log_level = kline.log_level
 
@@ -164,6 +198,17 @@ def _location(configured: str | None, default: Path, *, simulated: bool) -> str:
     if configured is None or simulated:
         return str(default)
     return configured if "://" in configured else str(Path(configured).expanduser().absolute())
+
+
+def _cache_location(configured: SecretStr | None, default: Path, *, simulated: bool) -> SecretStr | None:
+    if configured is None or simulated:
+        return SecretStr(f"file:{default}")
+    text = configured.get_secret_value()
+    if text == "none":
+        return None
+    if text.startswith("file:"):
+        return SecretStr(f"file:{Path(text.removeprefix('file:')).expanduser().absolute()}")
+    return configured
 
 
 def _sentence(exc: ValidationError) -> str:

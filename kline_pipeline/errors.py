@@ -9,7 +9,8 @@ tried, what came back, what to do. `retryable` lives on the class and the retry 
     |   |-- DatasetsError           datasets.toml cannot be read, or contradicts what is stored
     |   `-- UnknownSeries           no such category, symbol or interval
     |-- ExchangeError               the exchange was asked and did not give what was asked
-    |   |-- ExchangeUnavailable     retryable: no connection, time-out, 5xx, server busy
+    |   |-- ExchangeUnavailable     retryable: no connection, time-out, broken off
+    |   |   `-- ServerBusy          retryable: 5xx, 10000, 10016 and their like
     |   |-- RateLimited             retryable: 10006 or HTTP 429; wait `retry_after_s`
     |   |-- Banned                  retryable, but only after the cool-down (HTTP 403 "access too frequent")
     |   |-- CountryBlocked          this network may not use the exchange
@@ -18,9 +19,20 @@ tried, what came back, what to do. `retryable` lives on the class and the retry 
     |   |   |-- BadSymbol
     |   |   |-- BadInterval
     |   |   `-- BadCategory
-    |   |-- AuthenticationRefused   the key, its signature or its rights
+    |   |-- AuthenticationRefused   the key was refused, for another reason than these
+    |   |   |-- BadKey              the exchange does not know the key
+    |   |   |-- BadSignature        the secret does not belong to the key
+    |   |   |-- KeyExpired
+    |   |   |-- KeyNotAllowed       the key has not the right, or not from this address
+    |   |   `-- ClockSkew           retryable: this machine's clock is off, after it was set by the exchange's
     |   |-- UnexpectedAnswer        a retCode that no rule knows
-    |   `-- IncompleteWindow        the answers hold fewer candles than the window has; `.missing` lists them
+    |   |-- IncompleteWindow        the answers hold fewer candles than the window has; `.missing_ms` lists them
+    |   |-- Contradiction           retryable: two different closed candles for one open time
+    |   |-- TooFewCandles           fewer candles exist than were asked for; `.exist` says how many
+    |   `-- NotListed               the instrument has no candle in the window, and none is missing
+    |       |-- NotListedYet        it ends before the first listing
+    |       |-- Delisted            it begins after the last one
+    |       `-- BetweenListings     it lies in the hole between two listings
     |-- StorageError                the database, a folder or a file
     |   |-- DatabaseUnavailable     retryable: no server answers, or it went away
     |   |-- VenueMismatch           the store belongs to another exchange
@@ -29,28 +41,43 @@ tried, what came back, what to do. `retryable` lives on the class and the retry 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from kline_pipeline.market.window import Window
 
 __all__ = [
     "AuthenticationRefused",
     "BadCategory",
     "BadInterval",
+    "BadKey",
     "BadRequest",
+    "BadSignature",
     "BadSymbol",
     "Banned",
+    "BetweenListings",
+    "ClockSkew",
     "ConfigError",
+    "Contradiction",
     "CorruptFile",
     "CountryBlocked",
     "DatabaseUnavailable",
     "DatasetsError",
+    "Delisted",
     "ExchangeError",
     "ExchangeUnavailable",
     "IncompleteWindow",
+    "KeyExpired",
+    "KeyNotAllowed",
     "KlineError",
     "MalformedAnswer",
+    "NotListed",
+    "NotListedYet",
     "QuarantinedPartitions",
     "RateLimited",
+    "ServerBusy",
     "StorageError",
+    "TooFewCandles",
     "UnexpectedAnswer",
     "UnknownSeries",
     "UsageError",
@@ -91,6 +118,7 @@ class ExchangeError(KlineError):
         ret_code: Bybit's retCode, None when the answer had none.
         retry_after_s: seconds the answer asks to wait, None when it does not say.
         body_excerpt: at most the first 200 characters of the answer.
+        window: the candles that were asked for, half-open, UTC; None when none were.
     """
 
     def __init__(
@@ -101,18 +129,24 @@ class ExchangeError(KlineError):
         ret_code: int | None = None,
         retry_after_s: float | None = None,
         body_excerpt: str = "",
+        window: "Window | None" = None,
     ) -> None:
         super().__init__(message)
         self.http_status = http_status
         self.ret_code = ret_code
         self.retry_after_s = retry_after_s
         self.body_excerpt = body_excerpt[:200]
+        self.window = window
 
 
 class ExchangeUnavailable(ExchangeError):
-    """No connection, a time-out, a 5xx or a busy server: worth another try."""
+    """No connection, a time-out, a connection that broke: worth another try."""
 
     retryable = True
+
+
+class ServerBusy(ExchangeUnavailable):
+    """The exchange answered that it cannot answer now (5xx, retCode 10000, 10016): worth another try."""
 
 
 class RateLimited(ExchangeError):
@@ -157,6 +191,28 @@ class AuthenticationRefused(ExchangeError):
     """The API key, its signature or its rights were refused."""
 
 
+class BadKey(AuthenticationRefused):
+    """The exchange does not know the key, or it is one of another environment such as testnet."""
+
+
+class BadSignature(AuthenticationRefused):
+    """The signature is not that of the key: BYBIT_API_SECRET does not belong to BYBIT_API_KEY."""
+
+
+class KeyExpired(AuthenticationRefused):
+    """The key is known and too old."""
+
+
+class KeyNotAllowed(AuthenticationRefused):
+    """The key has not the right, is banned, or may not be used from this address."""
+
+
+class ClockSkew(AuthenticationRefused):
+    """The signed time is outside the window that the exchange accepts; the client has set its clock since."""
+
+    retryable = True
+
+
 class UnexpectedAnswer(ExchangeError):
     """A retCode or HTTP status that no rule knows; never taken for data."""
 
@@ -168,9 +224,51 @@ class IncompleteWindow(ExchangeError):
         missing_ms: open times in UTC milliseconds that were expected and not received, ascending.
     """
 
-    def __init__(self, message: str, *, missing_ms: Sequence[int]) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, missing_ms: Sequence[int], window: "Window | None" = None) -> None:
+        super().__init__(message, window=window)
         self.missing_ms = tuple(missing_ms)
+
+
+class Contradiction(ExchangeError):
+    """The exchange served two different closed candles for one open time; which one is true nobody knows.
+
+    Attributes:
+        open_times_ms: the open times in question, UTC milliseconds, ascending.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, open_times_ms: Sequence[int], window: "Window | None" = None) -> None:
+        super().__init__(message, window=window)
+        self.open_times_ms = tuple(open_times_ms)
+
+
+class TooFewCandles(ExchangeError):
+    """Fewer closed candles exist than were asked for.
+
+    Attributes:
+        exist: how many there are.
+    """
+
+    def __init__(self, message: str, *, exist: int, window: "Window | None" = None) -> None:
+        super().__init__(message, window=window)
+        self.exist = exist
+
+
+class NotListed(ExchangeError):
+    """The instrument was not listed anywhere in the window: no candle is missing, there is none."""
+
+
+class NotListedYet(NotListed):
+    """The window ends before the first candle."""
+
+
+class Delisted(NotListed):
+    """The window begins after the last candle."""
+
+
+class BetweenListings(NotListed):
+    """The window lies in the hole between two listings under one name."""
 
 
 class StorageError(KlineError):

@@ -24,9 +24,9 @@ from kline_pipeline.errors import (
     Banned,
     CountryBlocked,
     ExchangeError,
-    ExchangeUnavailable,
     MalformedAnswer,
     RateLimited,
+    ServerBusy,
     UnexpectedAnswer,
 )
 from kline_pipeline.market.schema import CANDLE_SCHEMA, NUMBER_COLUMNS
@@ -44,7 +44,7 @@ _BANNED: Final = f"no request may be sent for {BAN_S:.0f} s; then {_SLOWER}"
 _KEY: Final = "check the API key and its rights"
 _ELSEWHERE: Final = "this account or network may not use it, see BYBIT_BASE_URL for another host"
 _CODES: Final[Mapping[int, tuple[type[ExchangeError], str]]] = {
-    **dict.fromkeys((429, 5004, 10000, 10016, 170001, 170007, 170234), (ExchangeUnavailable, _LATER)),
+    **dict.fromkeys((429, 5004, 10000, 10016, 170001, 170007, 170234), (ServerBusy, _LATER)),
     **dict.fromkeys((10006, 170222), (RateLimited, _SLOWER)),
     10018: (Banned, _BANNED),
     **dict.fromkeys((10009, 10024), (CountryBlocked, _ELSEWHERE)),
@@ -194,7 +194,7 @@ def _http_error(answer: Answer) -> ExchangeError:
     if status == 429:  # noqa: PLR2004
         return answer.error(RateLimited, came, _SLOWER, retry_after_s=_hint_s(answer))
     if status >= 500:  # noqa: PLR2004
-        return answer.error(ExchangeUnavailable, came, _LATER, retry_after_s=_hint_s(answer))
+        return answer.error(ServerBusy, came, _LATER, retry_after_s=_hint_s(answer))
     if status == 401:  # noqa: PLR2004
         return answer.error(AuthenticationRefused, came, _KEY)
     return answer.error(UnexpectedAnswer, came, "check BYBIT_BASE_URL, it must be a v5 host")

@@ -19,13 +19,17 @@ def _override(field: FieldInfo) -> tuple[Any, Any]:
     return checked | None, Field(default=None, description=field.description)
 
 
-_FIELDS: Final[dict[str, Any]] = {name: _override(field) for name, field in BybitSettings.model_fields.items()}
+# Secrets have no place in a run's config, and the page cache is none of a run's business.
+_NOT_IN_RUNS: Final = frozenset({"api_key", "api_secret", "cache_url", "cache_ttl_days", "cache_max_mb"})
+_FIELDS: Final[dict[str, Any]] = {
+    name: _override(field) for name, field in BybitSettings.model_fields.items() if name not in _NOT_IN_RUNS
+}
 
 
 class BybitResource(create_model("BybitFields", __base__=dg.ConfigurableResource, **_FIELDS)):  # type: ignore[misc]
     """How to talk to the exchange in one run; what is not given here is as the BYBIT_ variables say.
 
-    The fields are those of BybitSettings, with their bounds; none is a secret.
+    The fields are those of BybitSettings that concern a run, with their bounds; none is a secret.
     """
 
     def over(self, settings: BybitSettings) -> BybitSettings:

@@ -15,9 +15,9 @@ from kline_pipeline.errors import (
     Banned,
     CountryBlocked,
     ExchangeError,
-    ExchangeUnavailable,
     MalformedAnswer,
     RateLimited,
+    ServerBusy,
     UnexpectedAnswer,
 )
 
@@ -54,10 +54,10 @@ def rows_of(given: Answer) -> Any:
         (10001, "accountType only support UNIFIED.", BadRequest),
         (10006, "Too many visits. Exceeded the API Rate Limit.", RateLimited),
         (10018, "ip", Banned),
-        (10016, "Request timeout, please try again later", ExchangeUnavailable),
-        (10000, "Server Timeout", ExchangeUnavailable),
-        (5004, "Server Timeout", ExchangeUnavailable),
-        (429, "busy", ExchangeUnavailable),
+        (10016, "Request timeout, please try again later", ServerBusy),
+        (10000, "Server Timeout", ServerBusy),
+        (5004, "Server Timeout", ServerBusy),
+        (429, "busy", ServerBusy),
         (10004, "error sign!", AuthenticationRefused),
         (33004, "Your api key has expired.", AuthenticationRefused),
         (10024, "compliance", CountryBlocked),
@@ -80,13 +80,13 @@ def test_a_ret_code_becomes_the_error_that_says_what_to_do(code: int, message: s
         (403, "<H1>403 ERROR</H1> configured to block access from your country.", CountryBlocked),
         (403, "<html>corporate proxy</html>", UnexpectedAnswer),
         (429, "slow down", RateLimited),
-        (500, "", ExchangeUnavailable),
-        (503, "<html>maintenance</html>", ExchangeUnavailable),
+        (500, "", ServerBusy),
+        (503, "<html>maintenance</html>", ServerBusy),
         (401, "", AuthenticationRefused),
         (404, "404 page not found", UnexpectedAnswer),
         (302, "", UnexpectedAnswer),
         # The status comes first: a good body does not make a bad answer good.
-        (502, '{"retCode":0,"retMsg":"OK","result":{},"time":1}', ExchangeUnavailable),
+        (502, '{"retCode":0,"retMsg":"OK","result":{},"time":1}', ServerBusy),
     ],
 )
 def test_an_http_status_decides_before_the_body(status: int, body: str, kind: type[ExchangeError]) -> None:
