@@ -23,12 +23,16 @@ class RecordingBudget:
     def __init__(self) -> None:
         self.acquired = 0
         self.cool_downs: list[float] = []
+        self.slow_downs: list[str] = []
 
     def acquire(self, timeout_s: float) -> None:
         self.acquired += 1
 
     def cool_down(self, seconds: float, reason: str) -> None:
         self.cool_downs.append(seconds)
+
+    def slow_down(self, reason: str) -> None:
+        self.slow_downs.append(reason)
 
 
 class Asked:

@@ -38,6 +38,9 @@ class NoBudget:
     def cool_down(self, seconds: float, reason: str) -> None:
         """Cool nothing down."""
 
+    def slow_down(self, reason: str) -> None:
+        """Slow nothing down."""
+
 
 class Clock:
     """A clock that a test sets; it stands still, or moves on by `step_ms` whenever it is asked."""

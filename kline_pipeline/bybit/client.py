@@ -1,32 +1,28 @@
-"""Asking the exchange: one question, one typed answer; which questions to ask is decided elsewhere.
+"""The questions that the exchange can be asked, each with its typed answer; which to ask is decided elsewhere.
 
-Every market request is paid from the shared budget, retried by retry and judged by messages. Both
-ends of a candle request are sent and inclusive (bybit-v5.md 0).
+How a question is paid for, tried again and counted is told in asking. Both ends of a candle request are sent and
+inclusive (bybit-v5.md 0).
 """
 
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
 
+from kline_pipeline.bybit.asking import Asking
 from kline_pipeline.bybit.connection import Connection
 from kline_pipeline.bybit.instruments import Instrument, instruments_page
-from kline_pipeline.bybit.messages import BAN_S, Answer, Envelope, kline_rows, open_envelope
+from kline_pipeline.bybit.messages import Answer, Envelope, kline_rows
 from kline_pipeline.bybit.pages import MAX_SLOTS, Page, clip
 from kline_pipeline.bybit.ratelimit import Budget
 from kline_pipeline.bybit.retry import with_retries
 from kline_pipeline.config import BybitSettings
-from kline_pipeline.errors import BadInterval, Banned, ExchangeError, RateLimited
+from kline_pipeline.errors import BadInterval, ExchangeError
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
 
 if TYPE_CHECKING:
     import httpx
-
-T = TypeVar("T")
-_BUDGET_TIMEOUT_S: Final = 300.0
-_LIMITED_S: Final = 2.0  # after a 10006 without a hint, as pybit does (bybit-v5.md 3.1)
 
 
 class BybitClient:
@@ -35,9 +31,6 @@ class BybitClient:
     Attributes:
         settings: host, time-outs, retries, concurrency.
         host: name and port of the exchange.
-        requests: requests sent, by (kind, outcome): kind is kline, instruments or time, the outcome
-            "ok" or the name of the error.
-        server_time_ms_seen: newest server time of any answer, UTC; 0 before the first.
         refused: series whose interval the exchange said it does not serve.
     """
 
@@ -63,15 +56,12 @@ class BybitClient:
             ConfigError: BYBIT_BASE_URL is no URL.
         """
         self.settings = settings
-        self.requests: Counter[tuple[str, str]] = Counter()
-        self.server_time_ms_seen = 0
         self.refused: set[Series] = set()
-        self._budget = budget
         self._sleep = sleep
         self._clock_ms = clock_ms
-        self._lock = threading.Lock()
         self._venue: str | None = None
         self._connection = Connection(settings, transport)
+        self._asking = Asking(self._connection, settings, budget, sleep)
         self.host = self._connection.host
 
     def __enter__(self) -> Self:
@@ -84,13 +74,23 @@ class BybitClient:
         """Close the connections."""
         self._connection.close()
 
+    @property
+    def requests(self) -> Counter[tuple[str, str]]:
+        """Requests sent, by (kind, outcome): kline, instruments or time; "ok" or the name of the error."""
+        return self._asking.requests
+
+    @property
+    def server_time_ms_seen(self) -> int:
+        """Newest server time of any answer, UTC; 0 before the first."""
+        return self._asking.server_time_ms_seen
+
     def server_time_ms(self) -> int:
         """Return the clock of the exchange, UTC milliseconds.
 
         Raises:
             ExchangeError: no usable answer after all attempts.
         """
-        return self._ask("time", {}, "its time", lambda _, envelope: envelope.time or 0)
+        return self._asking.ask("time", {}, "its time", lambda _, envelope: envelope.time or 0)
 
     def venue(self) -> str:
         """Return the name of what stands behind the host; asked for once, outside the budget.
@@ -130,9 +130,11 @@ class BybitClient:
             )
 
         try:
-            return self._ask("kline", params, f"candles of {series} in {window}", page_of)
-        except BadInterval:
-            self.refused.add(series)
+            return self._asking.ask("kline", params, f"candles of {series} in {window}", page_of)
+        except ExchangeError as exc:
+            exc.window = window
+            if isinstance(exc, BadInterval):
+                self.refused.add(series)
             raise
 
     def instruments(self, category: str, *, symbol: str | None = None, status: str | None = None) -> list[Instrument]:
@@ -158,59 +160,13 @@ class BybitClient:
         found: dict[str, Instrument] = {}
         cursors: set[str] = set()
         while True:
-            page, cursor = self._ask("instruments", params, asked, page_of)
+            page, cursor = self._asking.ask("instruments", params, asked, page_of)
             found |= {instrument.symbol: instrument for instrument in page}
             # A last page may still carry a cursor (bybit-v5.md 2.1): stop when it repeats.
             if symbol in found or not cursor or cursor in cursors:
                 return list(found.values())
             cursors.add(cursor)
             params = {**params, "cursor": cursor}
-
-    def _ask(
-        self,
-        kind: str,
-        params: Mapping[str, str],
-        asked: str,
-        read: Callable[[Answer, Envelope], T],
-    ) -> T:
-        return with_retries(
-            lambda: self._ask_once(kind, params, asked, read),
-            self.settings,
-            asked=asked,
-            sleep=self._sleep,
-        )
-
-    def _ask_once(
-        self,
-        kind: str,
-        params: Mapping[str, str],
-        asked: str,
-        read: Callable[[Answer, Envelope], T],
-    ) -> T:
-        self._budget.acquire(_BUDGET_TIMEOUT_S)
-        path = "/v5/market/instruments-info" if kind == "instruments" else f"/v5/market/{kind}"
-        try:
-            answer = self._connection.get(path, params, asked)
-            envelope = open_envelope(answer)
-            value = read(answer, envelope)
-        except ExchangeError as exc:
-            self._count(kind, type(exc).__name__)
-            self._cool_down(exc)
-            raise
-        self._count(kind, "ok", envelope.time or 0)
-        return value
-
-    def _count(self, kind: str, outcome: str, server_time_ms: int = 0) -> None:
-        with self._lock:
-            self.requests[kind, outcome] += 1
-            self.server_time_ms_seen = max(self.server_time_ms_seen, server_time_ms)
-
-    def _cool_down(self, error: ExchangeError) -> None:
-        # For every process that shares the budget, not for this one alone.
-        if isinstance(error, Banned):
-            self._budget.cool_down(error.retry_after_s or BAN_S, str(error))
-        elif isinstance(error, RateLimited):
-            self._budget.cool_down(error.retry_after_s or _LIMITED_S, str(error))
 
 
 def _kline_params(series: Series, window: Window, limit: int) -> dict[str, str]:

@@ -5,10 +5,10 @@ A page is one answer, as received. Whether what it lacks is a gap is not judged 
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,6 @@ from kline_pipeline.errors import BadRequest, ExchangeError, KlineError, Unexpec
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
-
-if TYPE_CHECKING:
-    from kline_pipeline.bybit.client import BybitClient
 
 MAX_SLOTS: Final = 1000  # more rows are cut at the old side, without a word (bybit-v5.md 1.3)
 
@@ -58,6 +55,9 @@ class Page:
         """
         end_ms = self.series.interval.closed_end(self.server_time_ms, grace_ms)
         return self.window.intersect(Window(self.window.start_ms, max(self.window.start_ms, end_ms)))
+
+
+Ask = Callable[[Series, Window], Page]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,12 @@ def plan(window: Window, interval: Interval) -> list[Window]:
 
 
 def fetch_pages(
-    client: "BybitClient", asks: Iterable[tuple[Series, Window]], concurrency: int
+    ask: Ask, asks: Iterable[tuple[Series, Window]], concurrency: int
 ) -> Generator[Page | PageFailure, None, None]:
     """Yield the answers in the order of `asks`, fetched in threads, 2 * `concurrency` ahead.
 
     Args:
-        client: of the exchange.
+        ask: returns one page, such as BybitClient.kline_page; called from several threads.
         asks: windows on the grid of at most 1000 slots, such as those of `plan`.
         concurrency: requests in flight.
 
@@ -117,7 +117,7 @@ def fetch_pages(
     executor = ThreadPoolExecutor(concurrency, thread_name_prefix="pages")
     try:
         for series, window in asks:
-            pending.append(executor.submit(_fetch, client, series, window, halt))
+            pending.append(executor.submit(_fetch, ask, series, window, halt))
             if len(pending) >= 2 * concurrency:
                 yield pending.popleft().result()
         while pending:
@@ -140,11 +140,11 @@ class _Halt:
             self.error = self.error or error
 
 
-def _fetch(client: "BybitClient", series: Series, window: Window, halt: _Halt) -> Page | PageFailure:
+def _fetch(ask: Ask, series: Series, window: Window, halt: _Halt) -> Page | PageFailure:
     if halt.error is not None:
         raise halt.error
     try:
-        return client.kline_page(series, window)
+        return ask(series, window)
     except (BadRequest, UnexpectedAnswer) as exc:
         return PageFailure(series, window, exc)
     except KlineError as exc:

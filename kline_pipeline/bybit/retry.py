@@ -1,7 +1,7 @@
 """Trying a call again; what may be tried again is said by the error class alone (`retryable`).
 
-The wait is what the server asks for, else exponential with jitter. A wait that would pass the limit
-is not begun.
+The wait is what the server asks for, else exponential with jitter. A wait that would pass the total deadline is not
+begun, and an error that is given up says after how many tries. How long one try may take is told by connection.
 """
 
 import logging
@@ -32,19 +32,24 @@ def with_retries(
     *,
     asked: str,
     sleep: Callable[[float], None] = time.sleep,
+    clock_s: Callable[[], float] = time.monotonic,
+    uncounted_s: Callable[[], float] = lambda: 0.0,
 ) -> T:
     """Return what `call` returns, trying again after errors whose class is retryable.
 
     Args:
         call: one attempt.
-        settings: attempts and waits.
+        settings: attempts, waits and the total deadline.
         asked: what is asked for, for the log.
         sleep: how to wait, seconds.
+        clock_s: a clock that only goes forward, seconds.
+        uncounted_s: seconds so far that do not count for the deadline: a request that waits for its turn in the
+            budget is no failure of the exchange, and must not lose its second try by it.
 
     Raises:
-        KlineError: the last error, unchanged: it is not retryable, or no attempt or time is left.
+        KlineError: the last error: it is not retryable, or no attempt or time is left.
     """
-    limit_s = settings.retry_max_attempts * (settings.retry_max_delay_s + settings.timeout_s)
+    began_s = clock_s()
     retrying = Retrying(
         sleep=sleep,
         retry=retry_if_exception(_is_retryable),
@@ -56,11 +61,18 @@ def with_retries(
                 jitter=settings.retry_initial_delay_s,
             )
         ),
-        stop=stop_after_attempt(settings.retry_max_attempts) | _StopBeforeWaiting(limit_s),
+        stop=stop_after_attempt(settings.retry_max_attempts)
+        | _StopBeforeWaiting(settings.retry_total_s, lambda: clock_s() - began_s - uncounted_s()),
         before_sleep=lambda state: _log(state, asked),
         reraise=True,
     )
-    return retrying(call)
+    try:
+        return retrying(call)
+    except KlineError as exc:
+        tries = int(retrying.statistics.get("attempt_number", 1))
+        if tries > 1:
+            exc.args = (f"{exc} (given up after {tries} tries)", *exc.args[1:])
+        raise
 
 
 class _ServerHintElse(wait_base):
@@ -77,17 +89,15 @@ class _ServerHintElse(wait_base):
 
 
 class _StopBeforeWaiting(stop_base):
-    """Stop when the waits between attempts, the next included, would pass a limit.
+    """Stop when the time that counts, the next wait included, would pass the total deadline."""
 
-    Unlike tenacity's stop_before_delay it does not count the time in which a request waits for the
-    budget: that is no failure of the exchange and must not cost a request its second attempt.
-    """
-
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, elapsed_s: Callable[[], float]) -> None:
         self._limit_s = limit_s
+        self._elapsed_s = elapsed_s
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        return retry_state.idle_for + retry_state.upcoming_sleep > self._limit_s
+        elapsed_s = max(self._elapsed_s(), retry_state.idle_for)
+        return elapsed_s + retry_state.upcoming_sleep > self._limit_s
 
 
 def _is_retryable(error: BaseException) -> bool:

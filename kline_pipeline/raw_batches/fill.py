@@ -72,7 +72,7 @@ def fetch(client: BybitClient, store: RawStore, wanted: Sequence[Wanted], *, gra
     ]
     open_batches: dict[Series, _Open] = {}
     try:
-        for answer in fetch_pages(client, asks, concurrency):
+        for answer in fetch_pages(client.kline_page, asks, concurrency):
             batch = open_batches.setdefault(answer.series, _Open(store, by_series[answer.series], grace_ms))
             if isinstance(answer, PageFailure):
                 batch.refuse(answer)

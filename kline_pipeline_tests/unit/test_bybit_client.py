@@ -13,6 +13,7 @@ from kline_pipeline.errors import (
     ExchangeUnavailable,
     MalformedAnswer,
     RateLimited,
+    ServerBusy,
 )
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
@@ -152,10 +153,57 @@ def test_a_ban_is_told_to_every_process_and_not_waited_for() -> None:
     assert (len(asked.sent), asked.waits) == (1, [])
 
 
-def test_a_rate_limit_cools_everybody_down_before_the_next_try() -> None:
+def test_a_ban_lasts_as_long_as_the_setting_says() -> None:
+    with simulated(cool_down_s=900) as (asked, exchange):
+        exchange.faults.replace([{"ban": {"seconds": 600}}])
+        with pytest.raises(Banned) as caught:
+            asked.client.kline_page(MINUTE, HOUR)
+    assert asked.budget.cool_downs == [caught.value.retry_after_s] == [900]
+
+
+def test_a_rate_limit_slows_everybody_down_and_is_tried_again() -> None:
     with canned(answers(LIMITED, EMPTY)) as asked:
         asked.client.kline_page(MINUTE, HOUR)
-    assert asked.budget.cool_downs == [2]
+    assert len(asked.budget.slow_downs) == 1
+    assert asked.budget.cool_downs == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "slowed", "cooled"),
+    [
+        ({"X-Bapi-Limit": "50", "X-Bapi-Limit-Status": "40"}, 0, []),
+        ({"X-Bapi-Limit": "50", "X-Bapi-Limit-Status": "10"}, 1, []),
+        (
+            {"X-Bapi-Limit": "50", "X-Bapi-Limit-Status": "0", "X-Bapi-Limit-Reset-Timestamp": str(NOW_MS + 1500)},
+            1,
+            [1.5],
+        ),
+        ({"X-Bapi-Limit": "50", "X-Bapi-Limit-Status": "0", "X-Bapi-Limit-Reset-Timestamp": str(NOW_MS)}, 1, []),
+        ({"X-Bapi-Limit": "many", "X-Bapi-Limit-Status": "few"}, 0, []),
+        ({"X-Bapi-Limit": "0", "X-Bapi-Limit-Status": "0"}, 0, []),
+        ({"X-Bapi-Limit-Status": "0"}, 0, []),
+    ],
+)
+def test_limit_headers_slow_everybody_down_before_the_limit(
+    headers: dict[str, str], slowed: int, cooled: list[float]
+) -> None:
+    with canned(answers(EMPTY, headers=headers)) as asked:
+        asked.client.kline_page(MINUTE, HOUR)
+    assert len(asked.budget.slow_downs) == slowed
+    assert asked.budget.cool_downs == cooled
+
+
+def test_no_try_begins_after_the_total_deadline() -> None:
+    options = {"retry_initial_delay_s": 10, "retry_max_delay_s": 10, "retry_total_s": 25, "retry_max_attempts": 9}
+    with canned(answers(BUSY), **options) as asked, pytest.raises(ServerBusy, match="given up after 3 tries"):
+        asked.client.kline_page(MINUTE, HOUR)
+    assert asked.waits == [10, 10]
+
+
+def test_an_error_knows_the_window_that_was_asked_for() -> None:
+    with canned(answers(BUSY), retry_max_attempts=1) as asked, pytest.raises(ServerBusy) as caught:
+        asked.client.kline_page(MINUTE, HOUR)
+    assert caught.value.window == HOUR
 
 
 def test_waits_grow_to_a_ceiling_and_the_last_error_is_the_one_raised() -> None:

@@ -81,7 +81,7 @@ def test_rows_in_any_order_are_all_kept() -> None:
 def test_pages_come_in_the_order_of_the_asks_with_every_candle() -> None:
     windows = plan(DAY, Interval("1")) * 5
     with simulated() as (asked, _):
-        pages = list(fetch_pages(asked.client, [(MINUTE, window) for window in windows], 4))
+        pages = list(fetch_pages(asked.client.kline_page, [(MINUTE, window) for window in windows], 4))
     assert [page.window for page in pages] == windows
     assert sum(page.rows.num_rows for page in pages if isinstance(page, Page)) == 5 * 1440
 
@@ -90,7 +90,9 @@ def test_a_symbol_that_is_refused_does_not_stop_the_others() -> None:
     window = plan(DAY, Interval("1"))[0]
     unknown = Series.parse("linear:NOPEUSDT:1")
     with simulated() as (asked, _):
-        first, second, third = fetch_pages(asked.client, [(MINUTE, window), (unknown, window), (MINUTE, window)], 2)
+        first, second, third = fetch_pages(
+            asked.client.kline_page, [(MINUTE, window), (unknown, window), (MINUTE, window)], 2
+        )
     assert isinstance(first, Page)
     assert isinstance(third, Page)
     assert isinstance(second, PageFailure)
@@ -107,7 +109,7 @@ def test_an_exchange_that_is_down_stops_the_work(fault: dict[str, object], error
     with simulated(retry_max_attempts=2) as (asked, exchange):
         exchange.faults.replace([fault])
         with pytest.raises(error):
-            list(fetch_pages(asked.client, [(MINUTE, window) for window in windows], 2))
+            list(fetch_pages(asked.client.kline_page, [(MINUTE, window) for window in windows], 2))
     assert len(asked.sent) <= 8  # two threads, two pages each, two tries
 
 
@@ -125,7 +127,7 @@ def test_pages_before_the_one_that_failed_have_been_yielded() -> None:
     hourly = Series.parse("linear:BTCUSDT:60")
     seen: list[object] = []
     with canned(handler, retry_max_attempts=1) as asked, pytest.raises(ExchangeUnavailable):
-        seen.extend(fetch_pages(asked.client, [(hourly, window) for window in windows], 1))
+        seen.extend(fetch_pages(asked.client.kline_page, [(hourly, window) for window in windows], 1))
     assert len(seen) == 3
 
 
@@ -139,7 +141,7 @@ def test_no_more_than_twice_the_concurrency_is_asked_ahead() -> None:
             yield MINUTE, window
 
     with simulated() as (asked, _):
-        answers = fetch_pages(asked.client, asks(), 2)
+        answers = fetch_pages(asked.client.kline_page, asks(), 2)
         next(answers)
         assert taken == 4
         answers.close()

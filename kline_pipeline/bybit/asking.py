@@ -1,0 +1,121 @@
+"""How a question reaches the exchange: paid from the shared budget, tried again, counted; and how we give way to it.
+
+What is asked, and what an answer holds, is told in client and messages; when a try is worth it, in retry.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from kline_pipeline.bybit.connection import Connection
+from kline_pipeline.bybit.limit_headers import limit_left
+from kline_pipeline.bybit.messages import Answer, Envelope, open_envelope
+from kline_pipeline.bybit.ratelimit import Budget
+from kline_pipeline.bybit.retry import with_retries
+from kline_pipeline.config import BybitSettings
+from kline_pipeline.errors import Banned, ExchangeError, RateLimited
+
+T = TypeVar("T")
+_BUDGET_TIMEOUT_S: Final = 300.0
+_LITTLE_LEFT: Final = 0.2  # of the requests that X-Bapi-Limit allows
+_PATHS: Final = {"instruments": "/v5/market/instruments-info"}
+
+
+class Asking:
+    """Asks one host, for any number of threads.
+
+    Attributes:
+        requests: requests sent, by (kind, outcome); the outcome is "ok" or the name of the error.
+        server_time_ms_seen: newest server time of any answer, UTC; 0 before the first.
+    """
+
+    def __init__(
+        self, connection: Connection, settings: BybitSettings, budget: Budget, sleep: Callable[[float], None]
+    ) -> None:
+        """Prepare; nothing is sent.
+
+        Args:
+            connection: to the host.
+            settings: tries, waits, deadline and cool-down.
+            budget: pays for every request.
+            sleep: how to wait between tries, seconds.
+        """
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.server_time_ms_seen = 0
+        self._connection = connection
+        self._settings = settings
+        self._budget = budget
+        self._sleep = sleep
+        self._lock = threading.Lock()
+
+    def ask(self, kind: str, params: Mapping[str, str], asked: str, read: Callable[[Answer, Envelope], T]) -> T:
+        """Return what `read` makes of a good answer, after as many tries as it takes.
+
+        Args:
+            kind: kline, instruments or time.
+            params: of the query.
+            asked: the question in words, for errors and log.
+            read: raises an ExchangeError where the answer is not what was asked for.
+
+        Raises:
+            ExchangeError: no usable answer after all tries.
+        """
+        turns_s: list[float] = []
+        return with_retries(
+            lambda: self._once(kind, params, asked, read, turns_s),
+            self._settings,
+            asked=asked,
+            sleep=self._sleep,
+            uncounted_s=lambda: sum(turns_s),
+        )
+
+    def _once(
+        self,
+        kind: str,
+        params: Mapping[str, str],
+        asked: str,
+        read: Callable[[Answer, Envelope], T],
+        turns_s: list[float],
+    ) -> T:
+        began_s = time.monotonic()
+        self._budget.acquire(_BUDGET_TIMEOUT_S)
+        turns_s.append(time.monotonic() - began_s)
+        try:
+            answer = self._connection.get(_PATHS.get(kind, f"/v5/market/{kind}"), params, asked)
+            envelope = open_envelope(answer)
+            value = read(answer, envelope)
+        except ExchangeError as exc:
+            self._count(kind, type(exc).__name__)
+            self._give_way(exc)
+            raise
+        self._count(kind, "ok", envelope.time or 0)
+        self._heed_limit(answer, envelope.time or 0)
+        return value
+
+    def _count(self, kind: str, outcome: str, server_time_ms: int = 0) -> None:
+        with self._lock:
+            self.requests[kind, outcome] += 1
+            self.server_time_ms_seen = max(self.server_time_ms_seen, server_time_ms)
+
+    def _give_way(self, error: ExchangeError) -> None:
+        # For every process that shares the budget, not for this one alone.
+        if isinstance(error, Banned):
+            error.retry_after_s = self._settings.cool_down_s
+            self._budget.cool_down(error.retry_after_s, str(error))
+        elif isinstance(error, RateLimited):
+            self._budget.slow_down(str(error))
+            if error.retry_after_s is not None:
+                self._budget.cool_down(min(error.retry_after_s, self._settings.cool_down_s), str(error))
+
+    def _heed_limit(self, answer: Answer, server_time_ms: int) -> None:
+        # Public answers mostly lack these headers; where there are any, they come before the 10006 (bybit-v5.md 3.1).
+        left = limit_left(answer.headers)
+        if left is None or left.remaining > _LITTLE_LEFT * left.limit:
+            return
+        reason = f"{answer.host} says that {left.remaining} of {left.limit} requests are left"
+        self._budget.slow_down(reason)
+        wait_s = (left.reset_ms - server_time_ms) / 1000
+        if left.remaining <= 0 and wait_s > 0:
+            self._budget.cool_down(min(wait_s, self._settings.cool_down_s), reason)
