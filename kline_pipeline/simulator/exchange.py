@@ -6,8 +6,10 @@ from is the business of a History; how answers travel that of transport and serv
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
-from kline_pipeline.simulator import control, wire
+from kline_pipeline.simulator import accounts, control, wire
+from kline_pipeline.simulator.accounts import Signature
 from kline_pipeline.simulator.faults import FaultPlan, Request
 from kline_pipeline.simulator.grid import INTERVALS, floor_ms, shift_ms, steps_between
 from kline_pipeline.simulator.history import CATEGORIES, History, Row
@@ -17,7 +19,12 @@ from kline_pipeline.simulator.listing import instruments_info
 from kline_pipeline.simulator.stats import Stats
 from kline_pipeline.simulator.wire import Response
 
-MARKET = "/v5/market/"
+KINDS = {
+    "/v5/market/kline": "kline",
+    "/v5/market/instruments-info": "instruments-info",
+    "/v5/market/time": "time",
+    "/v5/user/query-api": "query-api",
+}
 DEFAULT_LIMIT, MAX_LIMIT = 200, 1000
 # Times beyond 2200 are taken as 2200: calendars end somewhere.
 FAR_FUTURE_MS = 7_258_118_400_000
@@ -51,26 +58,48 @@ class Exchange:
         self.faults = FaultPlan(seed=history.seed or 0)
         self._latency_s = latency_ms / 1000
 
-    def handle(self, method: str, path: str, query: Mapping[str, str], body: bytes = b"") -> Response:
-        """Answer one request; `body` matters for POST /_sim/faults only."""
+    def handle(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        query_string: str | None = None,
+    ) -> Response:
+        """Answer one request.
+
+        Args:
+            method: GET, POST or DELETE.
+            path: from the first slash on, without the query.
+            query: the decoded parameters.
+            body: matters for POST /_sim/faults only.
+            headers: matter where they carry an API key; names in any case.
+            query_string: the query exactly as sent, which is what is signed; None: `query`, spelt plainly.
+        """
         if path.startswith("/_sim/"):
             return control.handle(self, method, path, body)
         now_ms = self.clock()
-        kind = path.removeprefix(MARKET) if path.startswith(MARKET) else "other"
+        kind = KINDS.get(path, "other")
         request = Request(
-            kind=kind if kind in {"kline", "instruments-info", "time"} else "other",
+            kind=kind,
             category=query.get("category") or ("linear" if kind == "kline" else ""),
             symbol=query.get("symbol", ""),
             interval=query.get("interval", ""),
             text="&".join(f"{name}={query[name]}" for name in sorted(query)),
         )
-        response = self._answer(method, request, query, now_ms)
+        plain = "&".join(f"{name}={value}" for name, value in query.items())
+        signature = accounts.signature_of(headers, plain if query_string is None else query_string)
+        response = self._answer(method, request, query, signature, now_ms)
         if self._latency_s:
             response = replace(response, delay_s=response.delay_s + self._latency_s)
         self.stats.count(request.kind, request.symbol, request.interval, response)
         return response
 
-    def _answer(self, method: str, request: Request, query: Mapping[str, str], now_ms: int) -> Response:
+    def _answer(
+        self, method: str, request: Request, query: Mapping[str, str], signature: Signature | None, now_ms: int
+    ) -> Response:
         if not self.limit.admit(now_ms):
             return wire.http_error(403)
         instead = self.faults.answer(request, now_ms)
@@ -80,14 +109,20 @@ class Exchange:
             return wire.http_error(404)
         if method != "GET":
             return wire.http_error(400)
+        refused = accounts.refusal_of(signature, now_ms) if signature else None
+        if refused is not None:
+            return refused
+        return self.faults.disturbed(request, self._truth(request, query, signature, now_ms))
+
+    def _truth(self, request: Request, query: Mapping[str, str], signature: Signature | None, now_ms: int) -> Response:
         if request.kind == "time":
             second = {"timeSecond": str(now_ms // 1000), "timeNano": str(now_ms * 1_000_000)}
-            response = wire.ok(second, now_ms)
-        elif request.kind == "instruments-info":
-            response = instruments_info(self.history, query, now_ms)
-        else:
-            response = self._kline(request, query, now_ms)
-        return self.faults.disturbed(request, response)
+            return wire.ok(second, now_ms)
+        if request.kind == "instruments-info":
+            return instruments_info(self.history, query, now_ms)
+        if request.kind == "query-api":
+            return accounts.key_information(signature, now_ms)
+        return self._kline(request, query, now_ms)
 
     def _kline(self, request: Request, query: Mapping[str, str], now_ms: int) -> Response:
         if request.category not in CATEGORIES:

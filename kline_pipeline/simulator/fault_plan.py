@@ -9,10 +9,10 @@
     {"http": {"status": 503}}   {"ret_code": {"code": 10006}}   {"ban": {"seconds": 600}}
     {"country_block": {}}   {"slow": {"seconds": 3}}   {"reset": {}}   {"truncate": {}}
 
-Every fault takes category, symbol, interval and path (kline, instruments-info, time) to say which
-requests it meets; what is left out matches all (without interval a dropped candle is missing from
-every interval that has one at that open_time; with it, the others stay as they are). `times` ends
-it after so many hits, `probability` lets chance decide, the same way for the same seed.
+Every fault takes category, symbol, interval and path (kline, instruments-info, time, query-api) to
+say which requests it meets; what is left out matches all (without interval a dropped candle is
+missing from every interval that has one at that open_time; with it, the others stay as they are).
+`times` ends it after so many hits, `probability` lets chance decide, the same way for the same seed.
 A ban happens once unless it says otherwise. What faults do stands in faults.
 """
 
@@ -43,7 +43,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "ret_code": ("message",),
 }
 COMMON = ("category", "symbol", "interval", "path", "times", "probability")
-PATHS = ("kline", "instruments-info", "time")
+PATHS = ("kline", "instruments-info", "time", "query-api")
 
 
 class FaultPlanError(ValueError):
