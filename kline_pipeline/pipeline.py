@@ -14,7 +14,8 @@ from kline_pipeline.database.engine import Database
 from kline_pipeline.database.venue import claim_venue
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.evidence import coverage, datasets_kept
-from kline_pipeline.evidence.listings import Listing, known_or_probed
+from kline_pipeline.evidence.listings import known_or_probed
+from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.window import Window
 from kline_pipeline.stages.derive import derive_cell, read_cell
 from kline_pipeline.stages.fill import Fill, FillReport

@@ -24,8 +24,8 @@ from kline_pipeline.market.schema import (
     CANDLE_SCHEMA,
     NUMBER_COLUMNS,
     SNAPSHOT_SCHEMA,
-    decimals,
     sha256_of,
+    snapshot_table,
     text_of_decimals,
 )
 from kline_pipeline.market.series import Series
@@ -94,12 +94,7 @@ def _stepped_back(folder: Folder, name: str, before: Held | None) -> Held:
 
 def encode(series: Series, candles: pa.Table) -> bytes:
     """Return the bytes of a snapshot with these candles (CANDLE_SCHEMA); the same bytes for the same candles."""
-    names = (series.category, series.symbol, series.interval.code)
-    keys = [
-        pa.DictionaryArray.from_arrays(pa.array([0] * len(candles), pa.int32()), pa.array([name])) for name in names
-    ]
-    moments = pc.cast(candles["open_time_ms"], pa.timestamp("ms", tz="UTC"))
-    table = pa.table([*keys, moments, *(decimals(candles[name]) for name in NUMBER_COLUMNS)], schema=SNAPSHOT_SCHEMA)
+    table = snapshot_table((series.category, series.symbol, series.interval.code), candles)
     sink = io.BytesIO()
     pq.write_table(
         table, sink, compression="zstd", compression_level=3, use_dictionary=["category", "symbol", "interval"]
