@@ -1,23 +1,27 @@
 """One GET to the host and what came back; budget, retries and meaning are told elsewhere.
 
-The only module of bybit/ that knows httpx.
+With auth, which signs, the only module of bybit/ that knows httpx.
 """
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Final, Self
 
 import httpx
 import msgspec
 
+from kline_pipeline.bybit.auth import ServerClock, signature_of
 from kline_pipeline.bybit.messages import Answer, malformed
 from kline_pipeline.config import BybitSettings
 from kline_pipeline.errors import ConfigError, ExchangeUnavailable
 
 _MAX_BODY_BYTES: Final = 32 * 2**20  # a candle page has 0.1 MB, all linear instruments about 1 MB
 _OK: Final = 200
+_LEAST_READ_S: Final = 0.001
+_SIGNED: Final = "/v5/"
+_TIME: Final = "/v5/market/time"  # is asked when a signature was refused for its time
 _HOST: Final = re.compile(rb"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")  # httpx takes anything
 _VENUES: Final = {
     "api.bybit.com": "bybit",
@@ -33,13 +37,27 @@ class Connection:
 
     Attributes:
         host: name and, where it is not the usual one, port.
+        clock: of the exchange, by which requests are signed; whoever reads an answer sets it.
     """
 
-    def __init__(self, settings: BybitSettings, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        settings: BybitSettings,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        elapsed_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Prepare the pool; nothing is sent.
 
+        Args:
+            settings: host, time-out, pool size, API key.
+            transport: instead of the network, for tests.
+            clock_ms: the local clock, UTC milliseconds.
+            elapsed_s: a clock that only goes forward, seconds.
+
         Raises:
-            ConfigError: BYBIT_BASE_URL is no URL.
+            ConfigError: BYBIT_BASE_URL is no URL, or the API key cannot be one.
         """
         url = _url(settings.base_url)
         count = settings.concurrency
@@ -51,10 +69,16 @@ class Connection:
             headers={"user-agent": "kline-pipeline", "accept-encoding": "gzip"},
             # A proxy of the environment cannot reach this machine's own loopback.
             trust_env=not _is_loopback(url.host),
+            # Another host must not get the key.
+            follow_redirects=False,
         )
         self.host = url.netloc.decode()
         self._name = url.host
         self._settings = settings
+        self._elapsed_s = elapsed_s
+        self.clock = ServerClock(clock_ms)
+        self._signature = signature_of(settings, self.clock)
+        self._hide: Callable[[str], str] = self._signature.hide if self._signature else str
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +91,9 @@ class Connection:
         self._http.close()
 
     def get(self, path: str, params: Mapping[str, str], asked: str) -> Answer:
-        """Return the answer to one GET, whatever its status.
+        """Return the answer to one GET, whatever its status; with an API key, questions under /v5/ are signed.
+
+        BYBIT_TIMEOUT_S is for connecting, for the headers, and for all of it when the body comes in pieces.
 
         Args:
             path: below BYBIT_BASE_URL.
@@ -78,25 +104,31 @@ class Connection:
             ExchangeUnavailable: no connection, a time-out, a connection that broke.
             MalformedAnswer: a body that does not end.
         """
-        started = time.monotonic()
+        started_s = self._elapsed_s()
+        signature = self._signature if path.startswith(_SIGNED) and path != _TIME else None
         try:
-            with self._http.stream("GET", path, params=params) as response:
+            with self._http.stream("GET", path, params=params, auth=signature) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                body, whole = _read(response)
-                answer = Answer(
-                    host=self.host,
-                    asked=asked,
-                    status=response.status_code,
-                    headers=headers,
-                    body=body,
-                )
+                body, whole = _read(response, lambda: self._left_s(started_s))
         except httpx.RequestError as exc:
-            what = self._failure(exc, time.monotonic() - started)
-            msg = f"asked {self.host} for {asked} and {what}"
+            what = self._failure(exc, self._elapsed_s() - started_s)
+            msg = self._hide(f"asked {self.host} for {asked} and {what}")
             raise ExchangeUnavailable(msg) from exc
+        answer = Answer(
+            host=self.host,
+            asked=asked,
+            status=response.status_code,
+            headers=headers,
+            body=body,
+            cool_down_s=self._settings.cool_down_s,
+            hide=self._hide,
+        )
         if not whole:
             raise malformed(answer, f"more than {_MAX_BODY_BYTES} bytes")
         return answer
+
+    def _left_s(self, started_s: float) -> float:
+        return started_s + self._settings.timeout_s - self._elapsed_s()
 
     def venue(self) -> str:
         """Return the name of what stands behind the host.
@@ -121,7 +153,7 @@ class Connection:
     def _failure(self, exc: httpx.RequestError, elapsed_s: float) -> str:
         reason = str(exc) or type(exc).__name__
         if isinstance(exc, httpx.TimeoutException):
-            waited = f"no answer came within {self._settings.timeout_s:g} s"
+            waited = f"no whole answer came within {self._settings.timeout_s:g} s"
             return f"{waited} ({reason}); check the network, or raise BYBIT_TIMEOUT_S"
         if isinstance(exc, httpx.ConnectError | httpx.UnsupportedProtocol | httpx.ProxyError):
             return f"no connection could be made ({reason}); check BYBIT_BASE_URL and the network"
@@ -155,7 +187,30 @@ def _url(text: str) -> httpx.URL:
     return url
 
 
-def _read(response: httpx.Response) -> tuple[bytes, bool]:
+class _Bounded(httpx.SyncByteStream):
+    """A body that must end in time; httpx itself only bounds the wait for each next piece."""
+
+    def __init__(self, stream: httpx.SyncByteStream, left_s: Callable[[], float]) -> None:
+        self._stream = stream
+        self._left_s = left_s
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._stream:
+            if self._left_s() < 0:
+                raise httpx.ReadTimeout("the body did not end")
+            yield part
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _read(response: httpx.Response, left_s: Callable[[], float]) -> tuple[bytes, bool]:
+    """Return the body, and whether it is whole or was given up for its size."""
+    if isinstance(response.stream, httpx.SyncByteStream):
+        # Below the decoder, which may take many pieces before it gives one.
+        response.stream = _Bounded(response.stream, left_s)
+    # httpcore reads this when the body begins: a piece that never comes does not start the time anew.
+    response.request.extensions["timeout"]["read"] = max(left_s(), _LEAST_READ_S)
     parts, size = [], 0
     for part in response.iter_bytes():
         parts.append(part)

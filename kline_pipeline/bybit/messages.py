@@ -1,12 +1,7 @@
-"""What Bybit sends: its bodies as typed values, and its refusals as our errors.
+"""What Bybit sends: its bodies as typed values; which error a refusal is, is told in refusals."""
 
-An answer is judged by HTTP status first, then retCode, then retMsg: business errors come with HTTP
-200, and 10001 alone stands for a bad symbol, interval, category and more (bybit-v5.md 3.2 to 3.4).
-"""
-
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
@@ -15,53 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kline_pipeline.errors import (
-    AuthenticationRefused,
-    BadCategory,
-    BadInterval,
-    BadRequest,
-    BadSymbol,
-    Banned,
-    CountryBlocked,
-    ExchangeError,
-    MalformedAnswer,
-    RateLimited,
-    ServerBusy,
-    UnexpectedAnswer,
-)
+from kline_pipeline.bybit.refusals import code_refusal, http_refusal
+from kline_pipeline.errors import ExchangeError, MalformedAnswer
 from kline_pipeline.market.schema import CANDLE_SCHEMA, NUMBER_COLUMNS
 
 BAN_S: Final = 600.0  # "wait at least 10 minutes", with no traffic at all (bybit-v5.md 3.1)
 _COLUMNS: Final = 1 + len(NUMBER_COLUMNS)
 _OPEN_TIME: Final = "^[0-9]{1,15}$"
 _PLAIN_DECIMAL: Final = r"^[0-9]+(\.[0-9]+)?$"
-_COUNTRY: Final = "configured to block access from your country"
-_TOO_FREQUENT: Final = "access too frequent"
-
-_SLOWER: Final = "lower BYBIT_REQUESTS_PER_SECOND if it stays so"
-_LATER: Final = "try again later"
-_BANNED: Final = f"no request may be sent for {BAN_S:.0f} s; then {_SLOWER}"
-_KEY: Final = "check the API key and its rights"
-_ELSEWHERE: Final = "this account or network may not use it, see BYBIT_BASE_URL for another host"
-_CODES: Final[Mapping[int, tuple[type[ExchangeError], str]]] = {
-    **dict.fromkeys((429, 5004, 10000, 10016, 170001, 170007, 170234), (ServerBusy, _LATER)),
-    **dict.fromkeys((10006, 170222), (RateLimited, _SLOWER)),
-    10018: (Banned, _BANNED),
-    **dict.fromkeys((10009, 10024), (CountryBlocked, _ELSEWHERE)),
-    **dict.fromkeys((10003, 10004, 10005, 10007, 10008, 10010), (AuthenticationRefused, _KEY)),
-    **dict.fromkeys((10027, 10028, 10029, 33004, -2015), (AuthenticationRefused, _KEY)),
-    10017: (UnexpectedAnswer, "check BYBIT_BASE_URL, it must be a v5 host"),
-}
-# 10001 by its text, the first that occurs. Seen: "Not supported symbols", "params error: symbol
-# invalid", "params error: Symbol Invalid", "Invalid period!", "params error: intervalTime is
-# invalid", "Illegal category", "params error: Category is invalid".
-_PARAMETERS: Final[Sequence[tuple[str, type[BadRequest], str]]] = (
-    ("interval", BadInterval, "ask for an interval that it serves"),
-    ("period", BadInterval, "ask for an interval that it serves"),
-    ("category", BadCategory, "ask for linear, inverse or spot"),
-    ("symbol", BadSymbol, "check the symbol and its category"),
-    ("", BadRequest, "the request is wrong as it is, repeating it does not help"),
-)
 
 
 class Envelope(msgspec.Struct, rename="camel"):
@@ -91,6 +47,8 @@ class Answer:
         status: HTTP status.
         headers: with lower-case names.
         body: decoded (not compressed).
+        cool_down_s: how long nobody may ask after the ban, if this is it.
+        hide: puts *** for the API key and its secret, which answers may echo.
     """
 
     host: str
@@ -98,6 +56,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    cool_down_s: float = BAN_S
+    hide: Callable[[str], str] = field(default=str, repr=False)
 
     def error(
         self,
@@ -110,7 +70,7 @@ class Answer:
     ) -> ExchangeError:
         """Return an error of `kind` that says what was asked, what came back and what to do."""
         return kind(
-            f"asked {self.host} for {self.asked} and got {came}; {advice}",
+            self.hide(f"asked {self.host} for {self.asked} and got {came}; {advice}"),
             http_status=self.status,
             ret_code=ret_code,
             retry_after_s=retry_after_s,
@@ -119,24 +79,25 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The first 4096 bytes of the body as text."""
-        return self.body[:4096].decode("utf-8", errors="replace")
+        """The first 4096 characters of the body, secrets hidden."""
+        # Hidden before it is cut, or half a secret might be left.
+        return self.hide(self.body.decode("utf-8", errors="replace"))[:4096]
 
 
 def open_envelope(answer: Answer) -> Envelope:
     """Return the envelope of a good answer: HTTP 200, retCode 0, with the server's time.
 
     Raises:
-        ExchangeError: the class that bybit-v5.md 3.3 and 3.4 give to the refusal.
+        ExchangeError: the class that refusals gives to it, MalformedAnswer for what is no v5 answer.
     """
     if answer.status != 200:  # noqa: PLR2004 - HTTP OK
-        raise _http_error(answer)
+        raise http_refusal(answer)
     try:
         envelope = msgspec.json.decode(answer.body, type=Envelope)
     except msgspec.MsgspecError as exc:
         raise malformed(answer, f"a body that is no v5 answer ({exc})") from exc
     if envelope.ret_code != 0:
-        raise _code_error(answer, envelope)
+        raise code_refusal(answer, envelope.ret_code, envelope.ret_msg)
     if envelope.time is None:
         raise malformed(answer, "an answer without the server's time")
     return envelope
@@ -183,53 +144,4 @@ def _check(answer: Answer, texts: pa.StringArray, pattern: str, what: str) -> No
     good = pc.match_substring_regex(texts, pattern)
     if len(texts) and not pc.all(good).as_py():
         offender = texts.filter(pc.invert(good))[0].as_py()
-        raise malformed(answer, f"{what} ({offender[:40]!r})")
-
-
-def _http_error(answer: Answer) -> ExchangeError:
-    status = answer.status
-    came = f"HTTP {status} ({_short(answer)})"
-    if status == 403:  # noqa: PLR2004
-        return _forbidden(answer, came)
-    if status == 429:  # noqa: PLR2004
-        return answer.error(RateLimited, came, _SLOWER, retry_after_s=_hint_s(answer))
-    if status >= 500:  # noqa: PLR2004
-        return answer.error(ServerBusy, came, _LATER, retry_after_s=_hint_s(answer))
-    if status == 401:  # noqa: PLR2004
-        return answer.error(AuthenticationRefused, came, _KEY)
-    return answer.error(UnexpectedAnswer, came, "check BYBIT_BASE_URL, it must be a v5 host")
-
-
-def _forbidden(answer: Answer, came: str) -> ExchangeError:
-    # ccxt reports every 403 as a rate limit; the body tells (bybit-v5.md 3.2).
-    text = answer.text.lower()
-    if _COUNTRY in text:
-        return answer.error(CountryBlocked, "HTTP 403, this country is blocked", _ELSEWHERE)
-    if _TOO_FREQUENT in text:
-        return answer.error(Banned, came, _BANNED, retry_after_s=BAN_S)
-    advice = "it is neither the ban nor the country block: see what refuses this network"
-    return answer.error(UnexpectedAnswer, came, advice)
-
-
-def _code_error(answer: Answer, envelope: Envelope) -> ExchangeError:
-    code = envelope.ret_code
-    came = f"retCode {code} ({envelope.ret_msg[:120]})"
-    if code == 10001:  # noqa: PLR2004
-        text = envelope.ret_msg.lower()
-        kind, advice = next((kind, told) for part, kind, told in _PARAMETERS if part in text)
-        return answer.error(kind, came, advice, ret_code=code)
-    unknown = UnexpectedAnswer, "no rule knows this code, nothing of it was used"
-    known, advice = _CODES.get(code, unknown)
-    retry_after_s = BAN_S if known is Banned else _hint_s(answer)
-    return answer.error(known, came, advice, ret_code=code, retry_after_s=retry_after_s)
-
-
-def _hint_s(answer: Answer) -> float | None:
-    """Return the seconds the answer asks to wait; Bybit documents no such header: mostly None."""
-    text = answer.headers.get("retry-after", "")
-    return float(text) if re.fullmatch(r"[0-9]{1,6}", text) else None
-
-
-def _short(answer: Answer) -> str:
-    words = re.sub(r"<[^>]*>|\s+", " ", answer.text)
-    return " ".join(words.split())[:120] or "no text"
+        raise malformed(answer, f"{what} ({answer.hide(offender)[:40]!r})")
