@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from kline_pipeline.bybit.pages import Page, PageFailure, fetch_pages
 from kline_pipeline.direct.source import Source, pages_of
@@ -171,7 +172,7 @@ class _Part:
     def _wanted(self, times: Times) -> Times:
         return times[self._is_wanted(times)]
 
-    def _is_wanted(self, times: Times) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _is_wanted(self, times: Times) -> NDArray[np.bool_]:
         return _inside(times, self._windows)
 
     def _incomplete(self, missing: Times) -> IncompleteWindow:
@@ -203,7 +204,8 @@ def not_listed(series: Series, window: Window, listing: Listing) -> NotListed | 
     return BetweenListings(f"{said}: {hole}; choose another range", window=window)
 
 
-def _inside(times: Times, windows: Sequence[Window]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _inside(times: Times, windows: Sequence[Window]) -> NDArray[np.bool_]:
     """Return for each time whether one of disjoint windows holds it."""
-    bounds = np.array([bound for one in merge(windows) for bound in (one.start_ms, one.end_ms)], dtype=np.int64)
-    return np.searchsorted(bounds, times, side="right") % 2 == 1
+    bounds: Times = np.array([bound for one in merge(windows) for bound in (one.start_ms, one.end_ms)], dtype=np.int64)
+    inside: NDArray[np.bool_] = np.searchsorted(bounds, times, side="right") % 2 == 1
+    return inside
