@@ -32,8 +32,10 @@ class _Application:
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break
-        query = dict(parse_qsl(scope["query_string"].decode(), keep_blank_values=True))
-        answer = self._exchange.handle(scope["method"], scope["path"], query, body)
+        sent = scope["query_string"].decode()
+        query = dict(parse_qsl(sent, keep_blank_values=True))
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        answer = self._exchange.handle(scope["method"], scope["path"], query, body, headers=headers, query_string=sent)
         if answer.delay_s:
             await asyncio.sleep(answer.delay_s)
         length = len(answer.body)

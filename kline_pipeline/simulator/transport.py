@@ -24,7 +24,14 @@ class SimulatorTransport(httpx.BaseTransport):
             httpx.ReadError: the simulated connection was reset.
         """
         url = request.url
-        answer = self.exchange.handle(request.method, url.path, dict(url.params.items()), request.read())
+        answer = self.exchange.handle(
+            request.method,
+            url.path,
+            dict(url.params.items()),
+            request.read(),
+            headers=request.headers,
+            query_string=url.query.decode(),
+        )
         timeout = request.extensions.get("timeout", {}).get("read")
         if timeout is not None and answer.delay_s > timeout:
             raise httpx.ReadTimeout("The read operation timed out", request=request)

@@ -15,9 +15,13 @@ RET_MESSAGES = {
     10000: "Server Timeout",
     10001: "params error",
     10002: "invalid request, please check your server timestamp or recv_window param",
+    10003: "API key is invalid.",
+    10004: "error sign!",
+    10005: "Permission denied, please check your API key permissions.",
     10006: "Too many visits. Exceeded the API Rate Limit.",
     10016: "Request timeout, please try again later",
     10018: "Exceeded the IP Rate Limit.",
+    33004: "Your api key has expired.",
     5004: "Server Timeout",
 }
 COUNTRY_BLOCK_HTML = (
@@ -47,9 +51,9 @@ class Response:
     candles: int = 0
 
 
-def ok(result: Mapping[str, Any], now_ms: int, *, empty: bool = False) -> Response:
+def ok(result: Mapping[str, Any], now_ms: int, *, empty: bool = False, message: str = "OK") -> Response:
     """Return HTTP 200 with retCode 0 around `result`."""
-    body = _envelope(0, "OK", result, now_ms)
+    body = _envelope(0, message, result, now_ms)
     return Response(200, body, outcome="empty" if empty else "ok")
 
 
