@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from kline_pipeline.bybit.cache import PageCache, open_cache
 from kline_pipeline.bybit.client import BybitClient
-from kline_pipeline.bybit.ratelimit import Budget, FileBudget
+from kline_pipeline.bybit.file_budget import FileBudget
+from kline_pipeline.bybit.ratelimit import Budget
 from kline_pipeline.config import Settings, user_cache_folder
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.database.rate_budget import DatabaseBudget
