@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from kline_pipeline.bybit.connection import Connection
@@ -15,12 +16,12 @@ from kline_pipeline.bybit.messages import Answer, Envelope, open_envelope
 from kline_pipeline.bybit.ratelimit import Budget
 from kline_pipeline.bybit.retry import with_retries
 from kline_pipeline.config import BybitSettings
-from kline_pipeline.errors import Banned, ExchangeError, RateLimited
+from kline_pipeline.errors import Banned, ClockSkew, ExchangeError, RateLimited
 
 T = TypeVar("T")
 _BUDGET_TIMEOUT_S: Final = 300.0
 _LITTLE_LEFT: Final = 0.2  # of the requests that X-Bapi-Limit allows
-_PATHS: Final = {"instruments": "/v5/market/instruments-info"}
+_PATHS: Final = {"instruments": "/v5/market/instruments-info", "key": "/v5/user/query-api"}
 
 
 class Asking:
@@ -54,7 +55,7 @@ class Asking:
         """Return what `read` makes of a good answer, after as many tries as it takes.
 
         Args:
-            kind: kline, instruments or time.
+            kind: kline, instruments, key or time.
             params: of the query.
             asked: the question in words, for errors and log.
             read: raises an ExchangeError where the answer is not what was asked for.
@@ -85,14 +86,23 @@ class Asking:
         try:
             answer = self._connection.get(_PATHS.get(kind, f"/v5/market/{kind}"), params, asked)
             envelope = open_envelope(answer)
+            self._connection.clock.heard(envelope.time or 0)
             value = read(answer, envelope)
         except ExchangeError as exc:
             self._count(kind, type(exc).__name__)
             self._give_way(exc)
+            if isinstance(exc, ClockSkew) and kind != "time":
+                self._set_clock()
             raise
         self._count(kind, "ok", envelope.time or 0)
         self._heed_limit(answer, envelope.time or 0)
         return value
+
+    def _set_clock(self) -> None:
+        """Ask for the time, by which the next try is signed; without an answer that try may be refused again."""
+        self._connection.clock.forget()
+        with suppress(ExchangeError):
+            self._once("time", {}, "its time", lambda _answer, _envelope: None, [])
 
     def _count(self, kind: str, outcome: str, server_time_ms: int = 0) -> None:
         with self._lock:

@@ -136,7 +136,7 @@ class KeyInfo:
 
     Attributes:
         read_only: it may change nothing.
-        permissions: what it may do besides reading, by area: ("Wallet: AccountTransfer", ...); empty means nothing.
+        permissions: rights by area, ("Wallet: AccountTransfer", ...), only to read where it is read-only; empty means none.
         ips: addresses it may be used from; ("*",) or empty means any.
         expires_at: with UTC offset; None where the exchange names no end.
     """

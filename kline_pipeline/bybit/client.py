@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from kline_pipeline.bybit.asking import Asking
+from kline_pipeline.bybit.auth import KeyInfo, key_info
 from kline_pipeline.bybit.connection import Connection
 from kline_pipeline.bybit.instruments import Instrument, instruments_page
 from kline_pipeline.bybit.messages import Answer, Envelope, kline_rows
@@ -17,7 +18,7 @@ from kline_pipeline.bybit.pages import MAX_SLOTS, Page, clip
 from kline_pipeline.bybit.ratelimit import Budget
 from kline_pipeline.bybit.retry import with_retries
 from kline_pipeline.config import BybitSettings
-from kline_pipeline.errors import BadInterval, ExchangeError
+from kline_pipeline.errors import BadInterval, ConfigError, ExchangeError
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
 
@@ -60,7 +61,7 @@ class BybitClient:
         self._sleep = sleep
         self._clock_ms = clock_ms
         self._venue: str | None = None
-        self._connection = Connection(settings, transport)
+        self._connection = Connection(settings, transport, clock_ms=clock_ms)
         self._asking = Asking(self._connection, settings, budget, sleep)
         self.host = self._connection.host
 
@@ -76,7 +77,7 @@ class BybitClient:
 
     @property
     def requests(self) -> Counter[tuple[str, str]]:
-        """Requests sent, by (kind, outcome): kline, instruments or time; "ok" or the name of the error."""
+        """Requests sent, by (kind, outcome): kline, instruments, key or time; "ok" or the name of the error."""
         return self._asking.requests
 
     @property
@@ -167,6 +168,18 @@ class BybitClient:
                 return list(found.values())
             cursors.add(cursor)
             params = {**params, "cursor": cursor}
+
+    def key_info(self) -> KeyInfo:
+        """Return what the API key of the settings may do.
+
+        Raises:
+            ConfigError: the settings have none; nothing was sent.
+            AuthenticationRefused: the exchange refuses it, the class says why.
+            ExchangeError: no usable answer after all attempts.
+        """
+        if not self.settings.api_key:
+            raise ConfigError("there is no API key to ask about; set BYBIT_API_KEY and BYBIT_API_SECRET")
+        return self._asking.ask("key", {}, "the rights of the API key", key_info)
 
 
 def _kline_params(series: Series, window: Window, limit: int) -> dict[str, str]:
