@@ -26,6 +26,7 @@ _FORMAT: Final = b"kline-pipeline cache 1\n"  # another format is a corrupt entr
 _DIGEST: Final = hashlib.sha256().digest_size
 _LENGTH: Final = 4
 _ZSTD: Final = "zstd"
+_ONE_THREAD: Final = pa.ipc.IpcReadOptions(use_threads=False)  # a page is too small for more
 _NOTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _TIME: Final = r"\d{8}T\d{6}(\.\d{3})?Z"
 _PAGE = re.compile(rf"[^/]+/(?P<category>[a-z]+)/(?P<interval>\w+)/(?P<symbol>[A-Z0-9-]+)/{_TIME}-{_TIME}\.page")
@@ -134,7 +135,7 @@ def unpack_page(entry: Entry, series: Series, window: Window) -> Page:
         CorruptFile: the rows cannot be read as candles.
     """
     try:
-        with pa.ipc.open_stream(pa.py_buffer(entry.body)) as reader:
+        with pa.ipc.open_stream(pa.py_buffer(entry.body), options=_ONE_THREAD) as reader:
             rows = reader.read_all()
         rows.validate(full=True)
         facts = entry.facts

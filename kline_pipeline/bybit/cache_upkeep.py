@@ -47,10 +47,13 @@ def open_store(url: str, *, ttl_ms: int, clock_ms: Callable[[], int]) -> Store:
     Raises:
         ConfigError: the URL is neither file: nor redis: nor rediss:.
     """
-    del ttl_ms
     folder = url.removeprefix("file:")
     if folder != url and Path(folder).is_absolute():
         return FileStore(Path(folder), clock_ms)
+    if url.startswith(("redis://", "rediss://")):
+        from kline_pipeline.bybit.cache_redis import RedisStore  # noqa: PLC0415 - 150 ms that a folder need not pay
+
+        return RedisStore(url, ttl_ms)
     raise ConfigError("BYBIT_CACHE_URL must be file:FOLDER, redis://HOST:PORT/N or none")
 
 

@@ -20,6 +20,7 @@ from kline_pipeline.market.schema import CANDLE_SCHEMA
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
 from kline_pipeline_tests.exchanges import NOW_MS, simulated
+from kline_pipeline_tests.redis.redis_server import RedisServer, redis_server
 
 MINUTE = Series.parse("linear:BTCUSDT:1")
 HOUR = Series.parse("linear:BTCUSDT:60")
@@ -56,9 +57,19 @@ class Place:
         return open_store(self.url, ttl_ms=7 * DAY_MS, clock_ms=self.clock)
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(f"file:{tmp_path}/pages", Clock())
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(params=["file", pytest.param("redis", marks=pytest.mark.redis)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "file":
+        return Place(f"file:{tmp_path}/pages", Clock())
+    server: RedisServer = request.getfixturevalue("redis")
+    server.redis.flushall()
+    return Place(server.url, Clock())
 
 
 def page_of(series: Series = MINUTE, window: Window = WINDOW, *, close: str = "2.50") -> Page:
