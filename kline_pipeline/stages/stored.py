@@ -12,7 +12,7 @@ from kline_pipeline.datasets import Dataset
 from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage, listings
 from kline_pipeline.market.schema import empty_candles, sha256_of
-from kline_pipeline.market.window import Window, windows_of
+from kline_pipeline.market.window import Window, to_ms, windows_of
 from kline_pipeline.sinks import candles_parquet, candles_postgres
 from kline_pipeline.stages.stores import Stores
 
@@ -79,25 +79,25 @@ def gaps(stores: Stores, dataset: Dataset, symbol: str, window: Window, candles:
     absent = grid[~np.isin(grid, candles["open_time_ms"].to_numpy())]
     rows = _rows(stores, dataset, symbol, window)
     found = [gap for row in rows for gap in _of(absent, row, dataset)]
-    known = [Window(_ms(row.window_start), _ms(row.window_end)) for row in rows if row.generation is not None]
+    known = [Window(to_ms(row.window_start), to_ms(row.window_end)) for row in rows if row.generation is not None]
     return sorted([*found, *_unknown(absent, known, dataset)], key=lambda gap: gap.window)
 
 
 def _rows(stores: Stores, dataset: Dataset, symbol: str, window: Window) -> Sequence[Any]:
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
         rows = coverage.rows(connection, dataset.category, dataset.interval.code, symbol)
-    return [row for row in rows if Window(_ms(row.window_start), _ms(row.window_end)).intersect(window)]
+    return [row for row in rows if Window(to_ms(row.window_start), to_ms(row.window_end)).intersect(window)]
 
 
 def _of(absent: NDArray[np.int64], row: Any, dataset: Dataset) -> list[Gap]:
     if row.generation is None:
         return []
-    inside = absent[(absent >= _ms(row.window_start)) & (absent < _ms(row.window_end))]
+    inside = absent[(absent >= to_ms(row.window_start)) & (absent < to_ms(row.window_end))]
     if row.state == "quarantined":
         return _gaps(inside, dataset, f"quarantined: {'; '.join(row.reasons)}")
     if row.state == "pending":
         return _gaps(inside, dataset, NOT_LANDED)
-    reached = inside > (_ms(row.last_open_time) if row.last_open_time is not None else 0)
+    reached = inside > (to_ms(row.last_open_time) if row.last_open_time is not None else 0)
     return _gaps(inside[~reached], dataset, LOST) + _gaps(inside[reached], dataset, NOT_FETCHED)
 
 
@@ -113,7 +113,3 @@ def _gaps(absent: NDArray[np.int64], dataset: Dataset, why: str) -> list[Gap]:
         Gap(window, dataset.interval.count(window.start_ms, window.end_ms), why)
         for window in windows_of(absent, dataset.interval)
     ]
-
-
-def _ms(moment: Any) -> int:
-    return round(moment.timestamp() * 1000)
