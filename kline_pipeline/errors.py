@@ -41,10 +41,7 @@ tried, what came back, what to do. `retryable` lives on the class and the retry 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from kline_pipeline.market.window import Window
+from typing import ClassVar, Protocol
 
 __all__ = [
     "AuthenticationRefused",
@@ -77,12 +74,25 @@ __all__ = [
     "RateLimited",
     "ServerBusy",
     "StorageError",
+    "TimeRange",
     "TooFewCandles",
     "UnexpectedAnswer",
     "UnknownSeries",
     "UsageError",
     "VenueMismatch",
 ]
+
+
+class TimeRange(Protocol):
+    """A half-open range of UTC milliseconds, such as market.window.Window, which errors may not import."""
+
+    @property
+    def start_ms(self) -> int:
+        """Where it begins."""
+
+    @property
+    def end_ms(self) -> int:
+        """Where it ends, exclusive."""
 
 
 class KlineError(Exception):
@@ -129,7 +139,7 @@ class ExchangeError(KlineError):
         ret_code: int | None = None,
         retry_after_s: float | None = None,
         body_excerpt: str = "",
-        window: "Window | None" = None,
+        window: TimeRange | None = None,
     ) -> None:
         super().__init__(message)
         self.http_status = http_status
@@ -224,7 +234,7 @@ class IncompleteWindow(ExchangeError):
         missing_ms: open times in UTC milliseconds that were expected and not received, ascending.
     """
 
-    def __init__(self, message: str, *, missing_ms: Sequence[int], window: "Window | None" = None) -> None:
+    def __init__(self, message: str, *, missing_ms: Sequence[int], window: TimeRange | None = None) -> None:
         super().__init__(message, window=window)
         self.missing_ms = tuple(missing_ms)
 
@@ -238,7 +248,7 @@ class Contradiction(ExchangeError):
 
     retryable = True
 
-    def __init__(self, message: str, *, open_times_ms: Sequence[int], window: "Window | None" = None) -> None:
+    def __init__(self, message: str, *, open_times_ms: Sequence[int], window: TimeRange | None = None) -> None:
         super().__init__(message, window=window)
         self.open_times_ms = tuple(open_times_ms)
 
@@ -250,7 +260,7 @@ class TooFewCandles(ExchangeError):
         exist: how many there are.
     """
 
-    def __init__(self, message: str, *, exist: int, window: "Window | None" = None) -> None:
+    def __init__(self, message: str, *, exist: int, window: TimeRange | None = None) -> None:
         super().__init__(message, window=window)
         self.exist = exist
 

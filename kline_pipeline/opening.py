@@ -1,18 +1,22 @@
-"""Opening what the flow needs, and closing it again: where client, budget, database and pipeline meet.
+"""Opening what the flow, or a fetch without one, needs, and closing it again: where budget, client and stores meet.
 
-Dagster's resource and the commands both come here; nothing here knows Dagster.
+Dagster's resource, the commands and the notebook come here; nothing here knows Dagster.
 """
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from kline_pipeline.bybit.cache import PageCache, open_cache
 from kline_pipeline.bybit.client import BybitClient
-from kline_pipeline.bybit.ratelimit import Budget, FileBudget
+from kline_pipeline.bybit.file_budget import FileBudget
+from kline_pipeline.bybit.ratelimit import Budget
 from kline_pipeline.config import Settings, user_cache_folder
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.database.rate_budget import DatabaseBudget
+from kline_pipeline.direct.source import Source
 from kline_pipeline.pipeline import Pipeline
 
 
@@ -46,6 +50,46 @@ def opened(settings: Settings) -> Iterator[Opened]:
         BybitClient(settings.bybit, budget=budget) as client,
     ):
         yield Opened(database, client, Pipeline(settings, database=database, client=client))
+
+
+@contextmanager
+def direct(settings: Settings, *, refetch: bool = False) -> Iterator[Source]:
+    """Open what a fetch without a database needs, for the length of the block.
+
+    Args:
+        settings: of the exchange and of the cache; KLINE_DATABASE_URL is opened for its request budget alone.
+        refetch: what the cache holds is not read, and replaced.
+
+    Raises:
+        ConfigError: a URL is none.
+        ExchangeError: the exchange does not say which one it is, which the cache must know.
+        DatabaseUnavailable: KLINE_DATABASE_URL is set and does not answer.
+        VenueMismatch: the cache belongs to another exchange.
+    """
+    with ExitStack() as stack:
+        database = stack.enter_context(connect(settings)) if settings.database_url is not None else None
+        budget = stack.enter_context(paying(settings, database))
+        client = stack.enter_context(BybitClient(settings.bybit, budget=budget))
+        cache = _cache(settings, client) if settings.cache_url is not None else None
+        if cache is not None:
+            stack.enter_context(cache)
+        yield Source(
+            client,
+            cache,
+            grace_ms=round(settings.bybit.close_grace_s * 1000),
+            concurrency=settings.bybit.concurrency,
+            refetch=refetch,
+        )
+
+
+def _cache(settings: Settings, client: BybitClient) -> PageCache | None:
+    return open_cache(
+        settings.cache_url.get_secret_value() if settings.cache_url else None,
+        venue=client.venue(),
+        ttl_days=settings.bybit.cache_ttl_days,
+        max_mb=settings.bybit.cache_max_mb,
+        clock_ms=lambda: time.time_ns() // 1_000_000,
+    )
 
 
 @contextmanager

@@ -6,6 +6,8 @@ Each asset body calls one method of `Pipeline`, and so can a notebook. How a sta
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import pyarrow as pa
+
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.checks.report import CheckResult, merged
 from kline_pipeline.checks.verdict import Verdict
@@ -14,11 +16,13 @@ from kline_pipeline.database.engine import Database
 from kline_pipeline.database.venue import claim_venue
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.evidence import coverage, datasets_kept
-from kline_pipeline.evidence.listings import Listing, known_or_probed
+from kline_pipeline.evidence.listings import known_or_probed
+from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.window import Window
 from kline_pipeline.stages.derive import derive_cell, read_cell
 from kline_pipeline.stages.fill import Fill, FillReport
 from kline_pipeline.stages.land import Landing, land_cell, stored_result
+from kline_pipeline.stages.stored import Gap, gaps, stored_candles
 from kline_pipeline.stages.stores import Stores
 
 T = TypeVar("T")
@@ -138,6 +142,19 @@ class Pipeline:
         with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
             rows = coverage.rows(connection, dataset.category, dataset.interval.code)
         return [Cell(row.date, row.symbol) for row in rows if row.generation is not None]
+
+    def stored(self, dataset: Dataset, symbol: str, window: Window) -> tuple[pa.Table, list[Gap]]:
+        """Return the landed candles of a series in a window, and what of it is not there; nobody is asked.
+
+        Args:
+            dataset, symbol: the series.
+            window: of which every candle has closed.
+
+        Raises:
+            CorruptFile: a snapshot is not what was landed.
+        """
+        candles = stored_candles(self._stores, dataset, symbol, window)
+        return candles, gaps(self._stores, dataset, symbol, window, candles)
 
     def judge_stored(self, dataset: Dataset, check: str) -> CheckResult:
         """Return one result of a check over every partition of a dataset that was derived; none passes."""

@@ -17,11 +17,12 @@ from kline_pipeline.bybit.instruments import Instrument
 from kline_pipeline.bybit.pages import MAX_SLOTS
 from kline_pipeline.errors import BadInterval, BadSymbol, MalformedAnswer
 from kline_pipeline.market.interval import INTERVAL_CODES, Interval
+from kline_pipeline.market.listing import NEVER_MS, Listing
 from kline_pipeline.market.window import Window, iso, windows_of
 
 _DAY: Final = Interval("D")
 _MONTH: Final = Interval("M")
-_BEGINNING_MS: Final = 1_483_228_800_000  # 2017-01-01; Bybit's candles begin in 2018 (bybit-v5.md 5.1)
+BEGINNING_MS: Final = 1_483_228_800_000  # 2017-01-01; Bybit's candles begin in 2018 (bybit-v5.md 5.1)
 _OTHER_STATUSES: Final = ("Closed", "PreLaunch", "Delivering")
 _GOING_ON: Final = frozenset({"PreLaunch", "Trading"})
 Times = NDArray[np.int64]
@@ -58,6 +59,12 @@ class Lives:
     instrument: Instrument | None
     probed_at_ms: int
     evidence: dict[str, Any]
+
+    @property
+    def listing(self) -> Listing:
+        """The lives as windows; empty for an instrument without a candle yet."""
+        windows = (Window(life.from_ms, NEVER_MS if life.until_ms is None else life.until_ms) for life in self.lives)
+        return Listing(tuple(windows), self.probed_at_ms)
 
 
 def probe_lives(client: BybitClient, category: str, symbol: str, *, grace_ms: int) -> Lives:
@@ -140,7 +147,7 @@ def _days(prober: Prober, now_ms: int) -> Times:
     """Return the open times of all daily candles; those absent in between were asked for twice."""
     end_ms = _MONTH.shift(_MONTH.floor(now_ms), 1)
     try:
-        months = prober.times(_MONTH, Window(_BEGINNING_MS, end_ms))
+        months = prober.times(_MONTH, Window(BEGINNING_MS, end_ms))
     except BadInterval:
         days = _backwards(prober, _DAY, _DAY.shift(_DAY.floor(now_ms), 1), None)
         return _asked_again(prober, days)
@@ -170,7 +177,7 @@ def _backwards(prober: Prober, interval: Interval, end_ms: int, begin_ms: int | 
         times, older = prober.times_and_older(interval, Window(start_ms, end_ms))
         found.append(times)
         if begin_ms is None:  # noqa: SIM108 - two endings, each with its reason
-            done = start_ms <= _BEGINNING_MS or (not len(times) and not older)
+            done = start_ms <= BEGINNING_MS or (not len(times) and not older)
         else:
             done = start_ms < begin_ms  # past it, so that candles which the months lack are seen
         if done:

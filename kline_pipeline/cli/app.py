@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kline_pipeline.cli import backfill, coverage, db, demo, doctor, fetch, rebuild, series, simulate, up
+from kline_pipeline.cli import backfill, coverage, db, demo, doctor, fetch, latest, rebuild, series, simulate, up
 
 app = typer.Typer(
     name="kline-pipeline",
@@ -39,6 +39,7 @@ app.command()(demo.demo)
 app.add_typer(series.app, name="series")
 app.command()(backfill.backfill)
 app.command()(fetch.fetch)
+app.command()(latest.latest)
 app.command()(coverage.coverage)
 app.command()(rebuild.rebuild)
 app.command()(simulate.simulate)

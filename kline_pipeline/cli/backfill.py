@@ -38,7 +38,7 @@ def backfill(
     from kline_pipeline.cli.ranges import parse_keys
     from kline_pipeline.cli.session import started
     from kline_pipeline.cli.summary import lines_of
-    from kline_pipeline.cli.times import check_order
+    from kline_pipeline.market.times import check_order
     from kline_pipeline.opening import opened
 
     series = parse_keys(keys)

@@ -29,7 +29,7 @@ def demo(
     from kline_pipeline.cli.ranges import parse_keys
     from kline_pipeline.cli.session import say, started_as
     from kline_pipeline.cli.summary import lines_of
-    from kline_pipeline.cli.times import day_of
+    from kline_pipeline.market.times import day_of
     from kline_pipeline.opening import opened
 
     if fresh:

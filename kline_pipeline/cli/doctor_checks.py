@@ -27,7 +27,7 @@ from kline_pipeline.opening import paying
 logger = logging.getLogger(__name__)
 Verdict = Literal["ok", "warn", "FAIL"]
 Seen = tuple[Verdict, str]
-_TURN_S: Final = 2.0  # how long to wait for a turn: longer than a slow-down, shorter than a cool-down
+_TURN_S: Final = 9.0  # for a turn: longer than the quiet start of an hour, shorter than a cool-down
 _SKEW_WARN_MS: Final = 1_000
 _SKEW_FAIL_MS: Final = 5_000  # the exchange refuses what was signed longer ago (bybit-v5.md 4)
 _ENDS_SOON: Final = timedelta(days=7)
@@ -159,7 +159,7 @@ class _Patient:
             self._silence = "a cool-down is in force"
             raise
         except RateLimited:
-            self._silence = "other processes use up the request budget"
+            self._silence = "the request budget gave no turn"
             raise
         client = BybitClient(impatient, budget=budget, clock_ms=self._clock_ms)
         self._client = self._stack.enter_context(client)

@@ -8,7 +8,7 @@ from kline_pipeline.bybit.lives import Lives, probe_lives
 from kline_pipeline.config import Settings
 from kline_pipeline.errors import UnknownSeries
 from kline_pipeline.evidence import listings
-from kline_pipeline.evidence.listings import Listing
+from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.series import Series
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from kline_pipeline.cli.known_series import declare, learn
 from kline_pipeline.cli.progress import progress_of
 from kline_pipeline.cli.ranges import Selection, grouped, select
 from kline_pipeline.cli.session import say
-from kline_pipeline.cli.times import check_order, end_of, start_of
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.instance import open_instance
@@ -19,6 +18,7 @@ from kline_pipeline.defs.runs import RunOutcome, execute_runs
 from kline_pipeline.defs.size import size_warning
 from kline_pipeline.defs.symbols import add_symbol, known_symbols, sync_symbols
 from kline_pipeline.market.series import Series
+from kline_pipeline.market.times import check_order, end_of, start_of
 
 if TYPE_CHECKING:
     from kline_pipeline.opening import Opened

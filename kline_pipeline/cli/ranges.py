@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from kline_pipeline.cli.times import day_of, end_of, start_of
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import UsageError
 from kline_pipeline.market.series import Series
+from kline_pipeline.market.times import day_of, end_of, start_of
 from kline_pipeline.market.window import Window, iso
 
 

@@ -29,7 +29,7 @@ def rebuild(
     from kline_pipeline.cli.ranges import parse_keys
     from kline_pipeline.cli.session import say, started
     from kline_pipeline.cli.summary import by_series, lines_of, told_failures
-    from kline_pipeline.cli.times import check_order
+    from kline_pipeline.market.times import check_order
     from kline_pipeline.opening import opened
 
     series = parse_keys([key])[0]
@@ -66,9 +66,9 @@ def _fetched(settings: "Settings", series: "Series", start: str | None, end: str
 
     from kline_pipeline import datasets
     from kline_pipeline.cli.ranges import Selection, grouped
-    from kline_pipeline.cli.times import day_of, end_of, start_of
     from kline_pipeline.errors import UsageError
     from kline_pipeline.files import Folder
+    from kline_pipeline.market.times import day_of, end_of, start_of
     from kline_pipeline.raw_batches.store import RawStore
 
     ((dataset, symbols),) = grouped([series], datasets.load(settings.datasets_file))

@@ -23,7 +23,10 @@ def simulate(
         str,
         typer.Option(help="Server time at the start: ISO (UTC) or ms. It runs on from there."),
     ] = "",
-    faults: Annotated[Path | None, typer.Option(help="File with a fault plan: the JSON of POST /_sim/faults.")] = None,
+    faults: Annotated[
+        str,
+        typer.Option(help="Fault plan, the JSON of POST /_sim/faults: a file, or the plan itself ([...] or {...})."),
+    ] = "",
     requests_per_5s: Annotated[
         int,
         typer.Option("--requests-per-5s", min=1, help="Beyond that the answer is HTTP 403."),
@@ -88,19 +91,24 @@ def _exchange(
     clock: "Callable[[], int]",
     requests_per_5s: int,
     latency_ms: int,
-    faults: Path | None,
+    faults: str,
 ) -> "Exchange":
     from kline_pipeline.simulator.control import change_faults
     from kline_pipeline.simulator.exchange import Exchange
 
     exchange = Exchange(history, clock=clock, requests_per_5s=requests_per_5s, latency_ms=latency_ms)
-    if faults is not None:
-        try:
-            plan = faults.read_bytes()
-        except OSError as error:
-            _refuse(f"The fault plan {faults} cannot be read: {error.strerror}.")
-        change_faults(exchange, plan)
+    if faults:
+        change_faults(exchange, _plan(faults))
     return exchange
+
+
+def _plan(faults: str) -> bytes:
+    if faults.lstrip().startswith(("[", "{")):
+        return faults.encode()
+    try:
+        return Path(faults).read_bytes()
+    except OSError as error:
+        _refuse(f"The fault plan {faults} cannot be read: {error.strerror}.")
 
 
 def _clock(now: str) -> "Callable[[], int]":

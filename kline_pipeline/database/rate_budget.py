@@ -1,114 +1,161 @@
-"""The request budget in PostgreSQL, a row per venue, shared by all processes; its file form is in bybit/ratelimit.
+"""The request budget in PostgreSQL, a row per venue, shared by all processes; its file form is bybit/file_budget.
 
-Requests are granted one by one at an even pace by the clock of the database, so the rate is exceeded in no second,
-whatever processes start, stop or are killed. It has a connection of its own, never inside a sink's transaction.
+The arithmetic is that of bybit/pace, here in SQL: one statement per question, judged by the clock of the database, so
+that the row is never locked over the network. It has a connection of its own, never inside a sink's transaction.
 """
 
-import threading
+import random
 import time
 from collections.abc import Callable
+from math import ceil
 from typing import Final
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, TextClause, text
 
-from kline_pipeline.bybit.ratelimit import no_turn, refused_by_cool_down
+from kline_pipeline.bybit.pace import (
+    LEAST_SHARE,
+    QUIET_MS,
+    SHARE_DOUBLES_S,
+    SLOW_COOL_S,
+    SLOW_ONCE_S,
+    SLOW_REPEATED_S,
+    Verdict,
+    brief,
+    pace,
+    repeated,
+)
+from kline_pipeline.bybit.ratelimit import Turns, tell_slow_down
 from kline_pipeline.database.engine import Database
 
-_ADD: Final = text(
-    "insert into kline.rate_budget (venue, next_at) values (:venue, clock_timestamp()) on conflict do nothing"
+# ruff: noqa: S608 - what is put into the statements is written here.
+# clock_timestamp() is called anew when the row had to be waited for, unlike now(); a test sets the clock.
+_NOW: Final = "coalesce(to_timestamp(cast(:now_s as float8)), clock_timestamp())"
+_SHARE: Final = (
+    "least(1, slow_share * power(2, least(10, greatest(0, "
+    f"extract(epoch from {_NOW} - slow_at)::float8 / {SHARE_DOUBLES_S}))))"
 )
-# 2 % below the rate, as the file form: a request leaves a little after its grant.
-_SHARE: Final = 0.98
+_TOLERANCE: Final = f"make_interval(secs => case when {_SHARE} >= 1 then :tolerance_s else 0 end)"
+_COOL_UNTIL: Final = f"greatest(cool_down_until, {_NOW} + make_interval(secs => :seconds))"
+_REPEATED: Final = f"coalesce(slow_before_at >= {_NOW} - make_interval(secs => {SLOW_REPEATED_S}), false)"
+
+_ADD: Final = text(f"insert into kline.rate_budget (venue, next_at) values (:venue, {_NOW}) on conflict do nothing")
 _GRANT: Final = text(
-    "update kline.rate_budget set next_at = clock_timestamp() + make_interval(secs => :step_s) "
-    "where venue = :venue and next_at <= clock_timestamp() "
-    "and coalesce(cool_down_until <= clock_timestamp(), true) returning true"
+    f"update kline.rate_budget set next_at = greatest(next_at, {_NOW}) + make_interval(secs => :step_s / {_SHARE}) "
+    f"where venue = :venue and next_at <= {_NOW} + {_TOLERANCE} and coalesce(cool_down_until <= {_NOW}, true) "
+    f"and mod(extract(epoch from {_NOW}), 3600) >= {QUIET_MS / 1000} returning extract(epoch from {_NOW})::float8"
 )
 _WAIT: Final = text(
-    "select extract(epoch from greatest(next_at, cool_down_until) - clock_timestamp())::float8 as wait_s, "
-    "cool_down_until > clock_timestamp() as cooling, reason from kline.rate_budget where venue = :venue"
+    f"select extract(epoch from {_NOW})::float8 as now_s, extract(epoch from next_at - {_TOLERANCE})::float8 as next_s, "
+    "extract(epoch from cool_down_until)::float8 as cool_until_s, reason from kline.rate_budget where venue = :venue"
 )
 _COOL: Final = text(
-    "update kline.rate_budget "
-    "set cool_down_until = clock_timestamp() + make_interval(secs => :seconds), reason = :reason "
-    "where venue = :venue and coalesce(cool_down_until < clock_timestamp() + make_interval(secs => :seconds), true)"
+    f"update kline.rate_budget set cool_down_until = {_COOL_UNTIL}, reason = :reason "
+    f"where venue = :venue and {_COOL_UNTIL} is distinct from cool_down_until"
+)
+_SLOW: Final = text(
+    f"update kline.rate_budget set slow_share = greatest({LEAST_SHARE}, {_SHARE} / 2), "
+    f"slow_at = {_NOW}, slow_before_at = slow_at, "
+    f"cool_down_until = case when {_REPEATED} then {_COOL_UNTIL} else cool_down_until end, "
+    f"reason = case when {_REPEATED} and {_COOL_UNTIL} is distinct from cool_down_until then :reason else reason end "
+    f"where venue = :venue and coalesce(slow_at <= {_NOW} - make_interval(secs => {SLOW_ONCE_S}), true) "
+    "returning slow_share"
 )
 
 
 class DatabaseBudget:
-    """A budget in the database; safe in threads, which queue so that one per process asks the table.
+    """A budget in the database; see bybit.ratelimit.Budget.
+
+    Safe in threads, which queue so that one per process asks; a forked child needs one of its own.
 
     Args:
         database: migrated.
         venue: the exchange whose budget it is.
         requests_per_second: of all processes together.
+        clock_ms: UTC milliseconds; None is the clock of the database.
         sleep: how to wait, seconds.
+        source: of the instants after the start of an hour; None is one that no two processes share.
     """
 
     def __init__(
-        self, database: Database, venue: str, requests_per_second: float, *, sleep: Callable[[float], None] = time.sleep
+        self,
+        database: Database,
+        venue: str,
+        requests_per_second: float,
+        *,
+        clock_ms: Callable[[], int] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        source: random.Random | None = None,
     ) -> None:
+        at = pace(requests_per_second)
         self._database = database
         self._venue = venue
-        self._step_s = 1 / (requests_per_second * _SHARE)
-        self._sleep = sleep
-        self._turnstile = threading.Lock()
+        self._pace = {"step_s": at.step_s, "tolerance_s": at.tolerance_s}
+        self._clock_ms = clock_ms
+        self._turns = Turns(self._ask, clock_ms=clock_ms, sleep=sleep, source=source)
         self._connection: Connection | None = None
 
     def acquire(self, timeout_s: float) -> None:
-        """Return when one request may be sent.
+        """Return when one request may be sent; see Budget.
 
         Raises:
             RateLimited: no turn came within `timeout_s`.
             Banned: a cool-down lasts longer than `timeout_s`.
             DatabaseUnavailable: the database went away; no request may be sent.
         """
-        until_s = time.monotonic() + timeout_s
-        if not self._turnstile.acquire(timeout=max(0.0, timeout_s)):
-            raise no_turn(timeout_s)
-        try:
-            with self._database.translate_errors():
-                self._wait_for_grant(until_s, timeout_s)
-        except BaseException:
-            self._forget()
-            raise
-        finally:
-            self._turnstile.release()
+        self._turns.acquire(timeout_s)
 
     def cool_down(self, seconds: float, reason: str) -> None:
-        """Let nobody send a request for `seconds` from now on; a longer cool-down that runs already stays."""
-        values = {"venue": self._venue, "seconds": seconds, "reason": reason[:200]}
-        # Not on the connection of the turnstile: who waits there may do so for long, and this must be known at once.
-        with self._database.translate_errors(), self._autocommit().connect() as connection:
-            connection.execute(_ADD, {"venue": self._venue})
-            connection.execute(_COOL, values)
+        """Let nobody send a request for `seconds`; see Budget."""
+        self._change(_COOL, seconds, reason)
+
+    def slow_down(self, reason: str) -> None:
+        """Halve the pace of everybody; see Budget."""
+        share = self._change(_SLOW, SLOW_COOL_S, repeated(reason))
+        if share is not None:
+            tell_slow_down(share, reason)
 
     def close(self) -> None:
         """Close the connection; a later `acquire` opens another one."""
-        with self._turnstile:
-            self._forget()
+        self._forget()
 
-    def _wait_for_grant(self, until_s: float, timeout_s: float) -> None:
-        connection = self._connected()
-        key = {"venue": self._venue}
-        while not connection.execute(_GRANT, {**key, "step_s": self._step_s}).scalar():
-            row = connection.execute(_WAIT, key).one()
-            wait_s = max(0.001, row.wait_s)
-            if time.monotonic() + wait_s > until_s:
-                raise refused_by_cool_down(wait_s, row.reason) if row.cooling else no_turn(timeout_s)
-            self._sleep(wait_s)
+    def _ask(self) -> Verdict:
+        try:
+            with self._database.translate_errors():
+                connection = self._connected()
+                key = {"venue": self._venue, **self._now()}
+                granted_s: float | None = connection.execute(_GRANT, {**key, **self._pace}).scalar()
+                if granted_s is not None:
+                    return Verdict(granted=True, now_ms=int(granted_s * 1000))
+                row = connection.execute(_WAIT, {**key, "tolerance_s": self._pace["tolerance_s"]}).one()
+        except BaseException:
+            self._forget()
+            raise
+        wait_s, cool_s = row.next_s - row.now_s, (row.cool_until_s or 0.0) - row.now_s
+        cooling = {"cool_until_ms": round(row.cool_until_s * 1000), "reason": row.reason or ""} if cool_s > 0 else {}
+        return Verdict(False, int(row.now_s * 1000), ceil(max(wait_s, cool_s) * 1000), **cooling)
+
+    def _change(self, statement: TextClause, seconds: float, reason: str) -> float | None:
+        values = {"venue": self._venue, "seconds": seconds, "reason": brief(reason), **self._now()}
+        # Not on the connection of who waits for a turn, possibly for long: this must be known at once.
+        with self._database.translate_errors(), self._autocommit().connect() as connection:
+            connection.execute(_ADD, values)
+            result = connection.execute(statement, values)
+            return result.scalar() if result.returns_rows else None
 
     def _connected(self) -> Connection:
         if self._connection is None:
             self._connection = self._autocommit().connect()
-            self._connection.execute(_ADD, {"venue": self._venue})
+            self._connection.execute(_ADD, {"venue": self._venue, **self._now()})
         return self._connection
 
     def _autocommit(self) -> Engine:
         return self._database.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def _forget(self) -> None:
-        if self._connection is not None:
-            self._connection.invalidate()
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+    def _now(self) -> dict[str, float | None]:
+        return {"now_s": None if self._clock_ms is None else self._clock_ms() / 1000}

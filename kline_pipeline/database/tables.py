@@ -7,6 +7,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Integer,
@@ -151,4 +152,7 @@ rate_budget = Table(
     _moment("next_at"),
     _moment("cool_down_until", nullable=True),
     Column("reason", Text),
+    Column("slow_share", Double, nullable=False, server_default=text("1")),
+    _moment("slow_at", nullable=True),
+    _moment("slow_before_at", nullable=True),
 )

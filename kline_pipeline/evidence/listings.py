@@ -1,6 +1,5 @@
 """The lives of instruments under one name, as probes found them, with their evidence; probes are in bybit/lives.py."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,38 +12,10 @@ from kline_pipeline.bybit.lives import Lives, probe_lives
 from kline_pipeline.database.engine import Database
 from kline_pipeline.database.tables import instruments, listings
 from kline_pipeline.errors import BadRequest
-from kline_pipeline.market.interval import Interval
-from kline_pipeline.market.window import Window, merge, to_ms
+from kline_pipeline.market.listing import NEVER_MS, Listing
+from kline_pipeline.market.window import Window, to_ms
 
-# Later than any candle and still a date that every library can print: 2200-01-01.
-_NEVER_MS: Final = 7_258_118_400_000
 _PROBE_EVERY_MS: Final = 7 * 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """All lives of one instrument.
-
-    Attributes:
-        lives: from the first open time to the exclusive end, disjoint and ascending; one that goes on ends in 2200.
-        probed_at_ms: when the exchange was asked.
-    """
-
-    lives: tuple[Window, ...]
-    probed_at_ms: int
-
-    def windows(self, interval: Interval, within: Window) -> list[Window]:
-        """Return the parts of `within` that the grid of an interval has: every candle that overlaps a life."""
-        grids = (
-            Window(interval.floor(life.start_ms), interval.ceil(min(life.end_ms, _NEVER_MS))) for life in self.lives
-        )
-        # Merged: one candle may overlap the end of a life and the beginning of the next.
-        return merge(grid.intersect(within) for grid in grids)
-
-    @property
-    def first_ms(self) -> int:
-        """Open time of the very first candle."""
-        return self.lives[0].start_ms
 
 
 def read(connection: Connection, category: str, symbol: str) -> Listing | None:
@@ -57,7 +28,7 @@ def read(connection: Connection, category: str, symbol: str) -> Listing | None:
     if not rows:
         return None
     lives = tuple(
-        Window(to_ms(row.listed_from), _NEVER_MS if row.listed_until is None else to_ms(row.listed_until))
+        Window(to_ms(row.listed_from), NEVER_MS if row.listed_until is None else to_ms(row.listed_until))
         for row in rows
     )
     return Listing(lives, max(to_ms(row.probed_at) for row in rows))
@@ -83,8 +54,7 @@ def write(connection: Connection, found: Lives) -> Listing:
     )
     if found.instrument is not None:
         _write_instrument(connection, found.instrument, probed_at)
-    lives = tuple(Window(life.from_ms, _NEVER_MS if life.until_ms is None else life.until_ms) for life in found.lives)
-    return Listing(lives, found.probed_at_ms)
+    return found.listing
 
 
 def _write_instrument(connection: Connection, instrument: Instrument, seen_at: datetime) -> None:

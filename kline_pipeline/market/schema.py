@@ -5,6 +5,7 @@ not decimal128, because it alone feeds COPY, sha256 and comparisons, and Arrow p
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -57,6 +58,20 @@ def decimals(texts: pa.ChunkedArray) -> pa.ChunkedArray:
         pyarrow.ArrowInvalid: a number has more than 20 digits before or 18 after the point.
     """
     return pc.cast(texts, DECIMAL)
+
+
+def snapshot_table(names: Sequence[str], candles: pa.Table) -> pa.Table:
+    """Return candles (CANDLE_SCHEMA) with SNAPSHOT_SCHEMA, rows in the order given.
+
+    Args:
+        names: category, symbol and interval.
+        candles: of that series.
+    """
+    keys = [
+        pa.DictionaryArray.from_arrays(pa.array([0] * len(candles), pa.int32()), pa.array([name])) for name in names
+    ]
+    moments = pc.cast(candles["open_time_ms"], pa.timestamp("ms", tz="UTC"))
+    return pa.table([*keys, moments, *(decimals(candles[name]) for name in NUMBER_COLUMNS)], schema=SNAPSHOT_SCHEMA)
 
 
 def text_of_decimals(values: pa.ChunkedArray) -> pa.ChunkedArray:

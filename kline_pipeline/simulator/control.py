@@ -1,6 +1,6 @@
-"""The simulator's own paths: GET /_sim/stats and GET, POST, DELETE /_sim/faults.
+"""The simulator's own paths: GET and DELETE /_sim/stats, GET, POST and DELETE /_sim/faults.
 
-They are neither counted nor limited.
+DELETE begins anew: with counting, or without faults. They are neither counted nor limited.
 """
 
 import json
@@ -16,12 +16,18 @@ if TYPE_CHECKING:
 
 def handle(exchange: "Exchange", method: str, path: str, body: bytes) -> Response:
     """Answer a /_sim request: 200 with JSON, 400 with {"error": sentence}, or 404."""
-    if path == "/_sim/stats" and method == "GET":
+    if path == "/_sim/stats":
+        if method == "DELETE":
+            exchange.stats.reset()
+            exchange.limit.forget_peaks()
+        elif method != "GET":
+            return wire.plain_json({"error": "Use GET or DELETE on /_sim/stats."}, 400)
         return wire.plain_json(
             {
                 "venue": exchange.history.venue,
                 "seed": exchange.history.seed,
                 "now_ms": exchange.clock(),
+                "max_in_1s": exchange.limit.max_in_1s,
                 "max_in_5s": exchange.limit.max_in_5s,
                 **exchange.stats.snapshot(),
             }

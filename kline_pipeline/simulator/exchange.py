@@ -10,12 +10,13 @@ from types import MappingProxyType
 
 from kline_pipeline.simulator import accounts, control, wire
 from kline_pipeline.simulator.accounts import Signature
-from kline_pipeline.simulator.faults import FaultPlan, Request
+from kline_pipeline.simulator.faults import FaultPlan
 from kline_pipeline.simulator.grid import INTERVALS, floor_ms, shift_ms, steps_between
 from kline_pipeline.simulator.history import CATEGORIES, History, Row
 from kline_pipeline.simulator.instruments import Instrument
 from kline_pipeline.simulator.limits import RequestLimit
 from kline_pipeline.simulator.listing import instruments_info
+from kline_pipeline.simulator.meeting import Meeting, Request
 from kline_pipeline.simulator.stats import Stats
 from kline_pipeline.simulator.wire import Response
 
@@ -80,51 +81,53 @@ class Exchange:
         """
         if path.startswith("/_sim/"):
             return control.handle(self, method, path, body)
-        now_ms = self.clock()
+        arrived_ms = self.clock()
         kind = KINDS.get(path, "other")
         request = Request(
             kind=kind,
             category=query.get("category") or ("linear" if kind == "kline" else ""),
             symbol=query.get("symbol", ""),
             interval=query.get("interval", ""),
+            query=query,
             text="&".join(f"{name}={query[name]}" for name in sorted(query)),
         )
         plain = "&".join(f"{name}={value}" for name, value in query.items())
         signature = accounts.signature_of(headers, plain if query_string is None else query_string)
-        response = self._answer(method, request, query, signature, now_ms)
+        response = self._answer(method, request, signature, arrived_ms)
         if self._latency_s:
             response = replace(response, delay_s=response.delay_s + self._latency_s)
-        self.stats.count(request.kind, request.symbol, request.interval, response)
+        self.stats.count(request.kind, request.symbol, request.interval, response, arrived_ms)
         return response
 
-    def _answer(
-        self, method: str, request: Request, query: Mapping[str, str], signature: Signature | None, now_ms: int
-    ) -> Response:
-        if not self.limit.admit(now_ms):
+    def _answer(self, method: str, request: Request, signature: Signature | None, arrived_ms: int) -> Response:
+        if not self.limit.admit(arrived_ms):
             return wire.http_error(403)
-        instead = self.faults.answer(request, now_ms)
+        meeting = self.faults.meet(request, arrived_ms)
+        instead = meeting.instead()
         if instead is not None:
             return instead
         if request.kind == "other":
             return wire.http_error(404)
         if method != "GET":
             return wire.http_error(400)
-        refused = accounts.refusal_of(signature, now_ms) if signature else None
+        refused = accounts.refusal_of(signature, meeting.now_ms) if signature else None
         if refused is not None:
             return refused
-        return self.faults.disturbed(request, self._truth(request, query, signature, now_ms))
+        return meeting.on_the_way(self._truth(request, signature, meeting))
 
-    def _truth(self, request: Request, query: Mapping[str, str], signature: Signature | None, now_ms: int) -> Response:
+    def _truth(self, request: Request, signature: Signature | None, meeting: Meeting) -> Response:
+        now_ms = meeting.now_ms
         if request.kind == "time":
             second = {"timeSecond": str(now_ms // 1000), "timeNano": str(now_ms * 1_000_000)}
             return wire.ok(second, now_ms)
         if request.kind == "instruments-info":
-            return instruments_info(self.history, query, now_ms)
+            return instruments_info(self.history, request.query, now_ms)
         if request.kind == "query-api":
             return accounts.key_information(signature, now_ms)
-        return self._kline(request, query, now_ms)
+        return self._kline(request, meeting)
 
-    def _kline(self, request: Request, query: Mapping[str, str], now_ms: int) -> Response:
+    def _kline(self, request: Request, meeting: Meeting) -> Response:
+        now_ms = meeting.now_ms
         if request.category not in CATEGORIES:
             return wire.refusal(10001, now_ms, message="params error: Category is invalid")
         if request.interval not in INTERVALS:
@@ -135,14 +138,12 @@ class Exchange:
         if not self.history.has(instrument, request.interval):
             return wire.refusal(10001, now_ms, message="params error: intervalTime is invalid")
         try:
-            start, end = _optional(query, "start"), _optional(query, "end")
-            limit = _optional(query, "limit")
+            start, end, limit = (_optional(request.query, name) for name in ("start", "end", "limit"))
         except ValueError as error:
             return wire.refusal(10001, now_ms, message=f"params error: {error}")
         limit = DEFAULT_LIMIT if limit is None else min(limit, MAX_LIMIT)
-        page = _Page(self, request, instrument, now_ms)
-        rows = page.rows(start, end, limit) if limit > 0 else []
-        symbol, rows = self.faults.disturbed_page(request, rows)
+        page = _Page(self.history, request, instrument, meeting)
+        symbol, rows = meeting.page(page.rows(start, end, limit) if limit > 0 else [])
         return wire.kline(symbol, request.category, rows, now_ms)
 
     def _served(self, request: Request, now_ms: int) -> Instrument | None:
@@ -156,9 +157,9 @@ class Exchange:
 class _Page:
     """Which rows of one series a page holds."""
 
-    def __init__(self, exchange: Exchange, request: Request, instrument: Instrument, now_ms: int) -> None:
-        self._exchange, self._request = exchange, request
-        self._instrument, self._now_ms = instrument, now_ms
+    def __init__(self, history: History, request: Request, instrument: Instrument, meeting: Meeting) -> None:
+        self._history, self._request = history, request
+        self._instrument, self._meeting, self._now_ms = instrument, meeting, meeting.now_ms
 
     def rows(self, start: int | None, end: int | None, limit: int) -> list[Row]:
         """Return the rows of a range as Bybit chooses them, newest first."""
@@ -186,8 +187,8 @@ class _Page:
         return rows
 
     def _newest(self, until_ms: int, limit: int) -> list[Row]:
-        gone = self._exchange.faults.dropped(self._request)
-        rows = self._exchange.history.newest(
+        gone = self._meeting.dropped()
+        rows = self._history.newest(
             self._instrument,
             self._request.interval,
             until_ms=until_ms,

@@ -6,14 +6,22 @@
     {"contradict": {... open_time}}                         twice, with different numbers
     {"correct":   {... open_time, "close": "1", "volume": "2"}}    a late correction
     {"wrong_symbol": {..., "answer": "ETHUSDT"}}            result.symbol is another one
+    {"shuffle": {}}                                         the rows of a page in another order
+    {"clock_skew": {"seconds": -3}}                         the exchange's clock is off by so much
+    {"limit_headers": {"limit": 50, "remaining": 2, "reset_ms": 1704067200000}}
     {"http": {"status": 503}}   {"ret_code": {"code": 10006}}   {"ban": {"seconds": 600}}
     {"country_block": {}}   {"slow": {"seconds": 3}}   {"reset": {}}   {"truncate": {}}
 
 Every fault takes category, symbol, interval and path (kline, instruments-info, time, query-api) to
-say which requests it meets; what is left out matches all (without interval a dropped candle is
-missing from every interval that has one at that open_time; with it, the others stay as they are).
-`times` ends it after so many hits, `probability` lets chance decide, the same way for the same seed.
-A ban happens once unless it says otherwise. What faults do stands in faults.
+say which requests it meets, and `query`, an object of parameters that must be in the request with
+exactly these values; what is left out matches all (without interval a dropped candle is missing
+from every interval that has one at that open_time; with it, the others stay as they are). Of the
+requests that match, `nth` (a number or a list, from 1) chooses; `times` ends a fault after so many
+hits; `probability` lets chance decide, the same way for the same seed. A correction with `after`
+(a time) is in force from that server time on. A skewed clock shows in every answer and decides
+what counts as open; the limit per IP and a ban go by the true one. Without reset_ms the headers
+carry the time of the answer, as they do while no limit is exceeded. A ban happens once unless it
+says otherwise. What faults do stands in meeting.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +36,9 @@ ROW_KINDS = ("drop", "duplicate", "contradict", "correct")
 NEEDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(ROW_KINDS, ("category", "symbol", "open_time")),
     "wrong_symbol": (),
+    "shuffle": (),
+    "clock_skew": ("seconds",),
+    "limit_headers": ("limit", "remaining"),
     "http": ("status",),
     "ret_code": ("code",),
     "ban": ("seconds",),
@@ -37,12 +48,22 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "truncate": (),
 }
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "correct": ("close", "volume"),
+    "correct": ("close", "volume", "after"),
     "contradict": ("close", "volume"),
     "wrong_symbol": ("answer",),
+    "limit_headers": ("reset_ms",),
     "ret_code": ("message",),
 }
-COMMON = ("category", "symbol", "interval", "path", "times", "probability")
+COMMON = ("category", "symbol", "interval", "path", "query", "nth", "times", "probability")
+LONGEST_S = 86_400.0
+WHOLE_NUMBERS = {
+    "times": (1, 10**9),
+    "status": (400, 599),
+    "code": (1, 10**6),
+    "limit": (1, 10**6),
+    "remaining": (0, 10**6),
+    "reset_ms": (0, 10**15),
+}
 PATHS = ("kline", "instruments-info", "time", "query-api")
 
 
@@ -59,7 +80,10 @@ class Fault:
     symbol: str | None
     interval: str | None
     path: str | None
+    query: Mapping[str, str]
     open_time_ms: int | None
+    after_ms: int | None
+    nth: frozenset[int] | None
     times: int | None
     probability: float | None
     details: Mapping[str, Any]
@@ -99,7 +123,10 @@ def _parse(item: Any) -> Fault:
         symbol=words.get("symbol"),
         interval=words.get("interval"),
         path=words.get("path"),
-        open_time_ms=_open_time(kind, words),
+        query=words.get("query", {}),
+        open_time_ms=_time_ms(kind, "open_time", words),
+        after_ms=_time_ms(kind, "after", words),
+        nth=_nth(kind, words),
         times=words.get("times", 1 if kind == "ban" else None),
         probability=words.get("probability"),
         details={name: words[name] for name in words if name not in COMMON},
@@ -114,23 +141,47 @@ def _check(kind: str, words: Mapping[str, Any]) -> None:
     for name in ("symbol", "answer", "message", "close", "volume"):
         if name in words and not isinstance(words[name], str):
             raise FaultPlanError(f"The fault {kind} needs {name} as text, not {words[name]!r}.")
-    for name, low, high in (("times", 1, 10**9), ("status", 400, 599), ("code", 1, 10**6)):
-        if name in words and not (type(words[name]) is int and low <= words[name] <= high):
+    for name, (low, high) in WHOLE_NUMBERS.items():
+        if name in words and not _is_whole(words[name], low, high):
             raise FaultPlanError(
                 f"The fault {kind} needs {name} as a whole number from {low} to {high}, not {words[name]!r}."
             )
-    for name, top in (("probability", 1.0), ("seconds", 86_400.0)):
-        if name in words and not (type(words[name]) in {int, float} and 0 < float(words[name]) <= top):
+    for name, top in (("probability", 1.0), ("seconds", LONGEST_S)):
+        number = _magnitude(words[name], signed=kind == "clock_skew") if name in words else top
+        if not 0 < number <= top:
             raise FaultPlanError(f"The fault {kind} needs {name} above 0 and at most {top:g}, not {words[name]!r}.")
+    query = words.get("query", {})
+    if not isinstance(query, Mapping) or not all(isinstance(value, str) for value in query.values()):
+        raise FaultPlanError(f'The fault {kind} needs query as an object of texts like {{"end": "0"}}, not {query!r}.')
 
 
-def _open_time(kind: str, words: Mapping[str, Any]) -> int | None:
-    if "open_time" not in words:
+def _is_whole(value: Any, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
+
+
+def _magnitude(value: Any, *, signed: bool) -> float:
+    if type(value) not in {int, float}:
+        return 0.0
+    return abs(float(value)) if signed else float(value)
+
+
+def _nth(kind: str, words: Mapping[str, Any]) -> frozenset[int] | None:
+    if "nth" not in words:
+        return None
+    numbers = words["nth"] if isinstance(words["nth"], list) else [words["nth"]]
+    if not numbers or not all(_is_whole(number, 1, 10**9) for number in numbers):
+        raise FaultPlanError(
+            f"The fault {kind} needs nth as a number from 1 on or a list of them, not {words['nth']!r}."
+        )
+    return frozenset(numbers)
+
+
+def _time_ms(kind: str, name: str, words: Mapping[str, Any]) -> int | None:
+    if name not in words:
         return None
     try:
-        return parse_time_ms(str(words["open_time"]))
+        return parse_time_ms(str(words[name]))
     except ValueError as error:
         raise FaultPlanError(
-            f"The fault {kind} has open_time {words['open_time']!r}: "
-            "give milliseconds or an ISO time such as 2024-02-10T00:05."
+            f"The fault {kind} has {name} {words[name]!r}: give milliseconds or an ISO time such as 2024-02-10T00:05."
         ) from error

@@ -24,8 +24,8 @@ from kline_pipeline.market.schema import (
     CANDLE_SCHEMA,
     NUMBER_COLUMNS,
     SNAPSHOT_SCHEMA,
-    decimals,
     sha256_of,
+    snapshot_table,
     text_of_decimals,
 )
 from kline_pipeline.market.series import Series
@@ -94,12 +94,7 @@ def _stepped_back(folder: Folder, name: str, before: Held | None) -> Held:
 
 def encode(series: Series, candles: pa.Table) -> bytes:
     """Return the bytes of a snapshot with these candles (CANDLE_SCHEMA); the same bytes for the same candles."""
-    names = (series.category, series.symbol, series.interval.code)
-    keys = [
-        pa.DictionaryArray.from_arrays(pa.array([0] * len(candles), pa.int32()), pa.array([name])) for name in names
-    ]
-    moments = pc.cast(candles["open_time_ms"], pa.timestamp("ms", tz="UTC"))
-    table = pa.table([*keys, moments, *(decimals(candles[name]) for name in NUMBER_COLUMNS)], schema=SNAPSHOT_SCHEMA)
+    table = snapshot_table((series.category, series.symbol, series.interval.code), candles)
     sink = io.BytesIO()
     pq.write_table(
         table, sink, compression="zstd", compression_level=3, use_dictionary=["category", "symbol", "interval"]
@@ -107,20 +102,37 @@ def encode(series: Series, candles: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def _decode(folder: Folder, name: str) -> Held:
+def read(folder: Folder, series: Series, day: date) -> pa.Table | None:
+    """Return the candles of a snapshot: CANDLE_SCHEMA, ascending and unique; None when there is no file.
+
+    Raises:
+        CorruptFile: it is there and is not a snapshot.
+        StorageError: it cannot be read.
+    """
+    name = path(series, day)
     content = folder.read(name)
-    try:
-        table = pq.read_table(io.BytesIO(content or b""))
-    except pa.ArrowException as exc:
-        raise CorruptFile(f"snapshot {folder.locate(name)} cannot be read: {exc}; run `rebuild`") from exc
-    if not table.schema.equals(SNAPSHOT_SCHEMA):
-        raise CorruptFile(f"snapshot {folder.locate(name)} has other columns than a snapshot; run `rebuild`")
-    times = pc.cast(table["open_time"], pa.int64())
-    candles = pa.table([times, *(text_of_decimals(table[name]) for name in NUMBER_COLUMNS)], schema=CANDLE_SCHEMA)
+    return None if content is None else _candles(folder, name, content)
+
+
+def _decode(folder: Folder, name: str) -> Held:
+    content = folder.read(name) or b""
+    candles = _candles(folder, name, content)
+    times = candles["open_time_ms"]
     return Held(
         rows=len(candles),
         first_ms=times[0].as_py() if len(times) else None,
         last_ms=times[-1].as_py() if len(times) else None,
         sha256=sha256_of(candles),
-        size_bytes=len(content or b""),
+        size_bytes=len(content),
     )
+
+
+def _candles(folder: Folder, name: str, content: bytes) -> pa.Table:
+    try:
+        table = pq.read_table(io.BytesIO(content))
+    except pa.ArrowException as exc:
+        raise CorruptFile(f"snapshot {folder.locate(name)} cannot be read: {exc}; run `rebuild`") from exc
+    if not table.schema.equals(SNAPSHOT_SCHEMA):
+        raise CorruptFile(f"snapshot {folder.locate(name)} has other columns than a snapshot; run `rebuild`")
+    times = pc.cast(table["open_time"], pa.int64())
+    return pa.table([times, *(text_of_decimals(table[name]) for name in NUMBER_COLUMNS)], schema=CANDLE_SCHEMA)

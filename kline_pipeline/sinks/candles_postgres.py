@@ -9,13 +9,15 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import csv
 from sqlalchemy import Connection, text
 
 from kline_pipeline.database.engine import Database
 from kline_pipeline.database.locks import series_lock
 from kline_pipeline.evidence import coverage
-from kline_pipeline.evidence.series_ids import series_id
-from kline_pipeline.market.schema import NUMBER_COLUMNS
+from kline_pipeline.evidence.series_ids import find_series_id, series_id
+from kline_pipeline.market.schema import CANDLE_SCHEMA, NUMBER_COLUMNS, empty_candles
+from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window, iso
 from kline_pipeline.sinks.landing import Held, ToLand, steps_back
 
@@ -45,6 +47,13 @@ from staged_candles s where {_WINDOW_OF_C} and c.open_time = s.open_time and ({_
 _INSERT = f"""
 insert into kline.candles ({_COLUMNS}) select {_COLUMNS} from staged_candles s
 where not exists (select from kline.candles c where {_WINDOW_OF_C} and c.open_time = s.open_time)
+"""  # noqa: S608
+
+_NUMBERS = ", ".join(f"trim_scale({name})" for name in NUMBER_COLUMNS)
+_READ = f"""
+copy (select (extract(epoch from open_time) * 1000)::bigint, {_NUMBERS}
+from kline.candles where series_id = %s and open_time >= %s::timestamptz and open_time < %s::timestamptz
+order by open_time) to stdout
 """  # noqa: S608
 
 
@@ -82,6 +91,36 @@ def held(database: Database, partition: ToLand) -> Held:
     with database.translate_errors(), database.engine.begin() as connection:
         key = series_id(connection, partition.series)
         return _held(connection, key, partition.window)
+
+
+def read(database: Database, series: Series, window: Window) -> pa.Table:
+    """Return the candles of a series in a window: CANDLE_SCHEMA, ascending and unique; empty where there is none.
+
+    Raises:
+        DatabaseUnavailable: the server went away.
+    """
+    with database.translate_errors(), database.engine.begin() as connection:
+        key = find_series_id(connection, series)
+        if key is None:
+            return empty_candles()
+        driver = connection.connection.driver_connection
+        if driver is None:
+            msg = "the pool gave a connection without a driver"
+            raise LookupError(msg)
+        bounds = (key, iso(window.start_ms), iso(window.end_ms))
+        with driver.cursor() as cursor, cursor.copy(_READ, bounds) as copy:
+            content = b"".join(bytes(part) for part in copy)
+    names = CANDLE_SCHEMA.names
+    return (
+        csv.read_csv(
+            pa.BufferReader(content),
+            read_options=csv.ReadOptions(column_names=names),
+            parse_options=csv.ParseOptions(delimiter="\t", quote_char=False),
+            convert_options=csv.ConvertOptions(column_types=CANDLE_SCHEMA, strings_can_be_null=False),
+        ).cast(CANDLE_SCHEMA)
+        if content
+        else empty_candles()
+    )
 
 
 def _held(connection: Connection, key: int, window: Window) -> Held:

@@ -13,8 +13,8 @@ from kline_pipeline.candles.derive import Generation
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import BadRequest
 from kline_pipeline.evidence import coverage, listings
-from kline_pipeline.evidence.listings import Listing
 from kline_pipeline.evidence.series_ids import series_id
+from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.window import Window, intersect_all, merge, subtract
 from kline_pipeline.raw_batches.fill import Wanted, fetch
 from kline_pipeline.stages.derive import derivation_of, judge_cell

@@ -147,12 +147,42 @@ def test_statistics_count_market_requests_only(exchange: Exchange, ask: Ask) -> 
         "venue": "simulated-seed-7",
         "seed": 7,
         "now_ms": NOW_MS,
+        "max_in_1s": 4,
         "max_in_5s": 4,
+        "market_requests": 4,
+        "first_request_ms": NOW_MS,
+        "last_request_ms": NOW_MS,
         "requests": {"kline": {"ok": 1, "empty": 1, "10001": 1}, "instruments-info": {"ok": 1}},
         "requests_by_interval": {"1": 2, "M": 1},
         "requests_by_symbol": {"BTCUSDT": 1, "ETHUSDT": 1, "NOPE": 1},
         "candles_served": 10,
     }
+
+
+def test_the_busiest_second_and_the_first_and_last_request_are_known(exchange: Exchange, clock: Clock) -> None:
+    for gap in (0, 999, 1, 998, 1, 3_000):
+        clock.now_ms += gap
+        exchange.handle("GET", "/v5/market/time", {})
+    stats = json.loads(exchange.handle("GET", "/_sim/stats", {}).body)
+
+    assert (stats["max_in_1s"], stats["max_in_5s"], stats["market_requests"]) == (3, 6, 6)
+    assert (stats["first_request_ms"], stats["last_request_ms"]) == (NOW_MS, NOW_MS + 4_999)
+
+
+def test_counting_begins_anew_but_the_limit_remembers(history: SyntheticHistory, clock: Clock) -> None:
+    exchange = Exchange(history, clock=clock, requests_per_5s=3)
+    for _ in range(3):
+        exchange.handle("GET", "/v5/market/time", {})
+    reset = json.loads(exchange.handle("DELETE", "/_sim/stats", {}).body)
+    refused = exchange.handle("GET", "/v5/market/time", {})
+    stats = json.loads(exchange.handle("GET", "/_sim/stats", {}).body)
+
+    assert (reset["market_requests"], reset["requests"], reset["max_in_1s"], reset["max_in_5s"]) == (0, {}, 0, 0)
+    assert (reset["first_request_ms"], reset["last_request_ms"]) == (None, None)
+    assert refused.status == 403
+    assert stats["requests"] == {"time": {"http_403": 1}}
+    assert (stats["max_in_1s"], stats["max_in_5s"]) == (1, 1)
+    assert exchange.handle("POST", "/_sim/stats", {}).status == 400
 
 
 def test_latency_is_added_to_every_answer(history: SyntheticHistory, clock: Clock) -> None:

@@ -145,6 +145,23 @@ def test_chance_is_the_same_for_the_same_seed_in_any_order(history: SyntheticHis
         (b'[{"reset": {"tiems": 1}}]', "The fault reset does not take tiems."),
         (b'[{"reset": {"interval": "1h"}}]', "use one of 1, 3, 5"),
         (b'[{"drop": {"category": "linear", "symbol": "B", "open_time": "noon"}}]', "ISO time"),
+        (
+            b'[{"correct": {"category": "linear", "symbol": "B", "open_time": "0", "after": "noon"}}]',
+            "has after 'noon'",
+        ),
+        (b'[{"reset": {"after": "0"}}]', "The fault reset does not take after."),
+        (b'[{"clock_skew": {"seconds": 0}}]', "needs seconds above 0"),
+        (b'[{"clock_skew": {"seconds": "-1"}}]', "needs seconds above 0"),
+        (b'[{"slow": {"seconds": -1}}]', "needs seconds above 0"),
+        (b'[{"shuffle": {"seed": 1}}]', "The fault shuffle does not take seed."),
+        (b'[{"limit_headers": {"limit": 50}}]', "The fault limit_headers needs remaining."),
+        (b'[{"limit_headers": {"limit": 50, "remaining": -1}}]', "a whole number from 0"),
+        (b'[{"limit_headers": {"limit": 50, "remaining": 1, "reset_ms": "1"}}]', "needs reset_ms as a whole number"),
+        (b'[{"reset": {"query": {"end": 0}}}]', "needs query as an object of texts"),
+        (b'[{"reset": {"query": "end=0"}}]', "needs query as an object of texts"),
+        (b'[{"reset": {"nth": 0}}]', "needs nth as a number from 1 on or a list"),
+        (b'[{"reset": {"nth": []}}]', "needs nth as a number from 1 on or a list"),
+        (b'[{"reset": {"nth": [1, true]}}]', "needs nth as a number from 1 on or a list"),
     ],
 )
 def test_a_bad_plan_is_refused_in_one_sentence_and_changes_nothing(

@@ -54,12 +54,16 @@ def test_a_port_in_use_is_said_in_one_sentence(exchange: Exchange) -> None:
             SimulatorServer(exchange, port=port)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_announces_itself_keeps_its_time_and_stops(tmp_path: Path, stop: signal.Signals) -> None:
-    plan = tmp_path / "plan.json"
-    plan.write_text('[{"http": {"status": 503, "path": "kline"}}]')
+@pytest.mark.parametrize(("stop", "as_file"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_the_command_announces_itself_keeps_its_time_and_stops(
+    tmp_path: Path, stop: signal.Signals, as_file: bool
+) -> None:
+    plan = '[{"http": {"status": 503, "path": "kline"}}]'
+    if as_file:
+        (tmp_path / "plan.json").write_text(plan)
+        plan = str(tmp_path / "plan.json")
     command = [sys.executable, "-c", MAIN, "--port", "0", "--seed", "3"]
-    options = ["--now", "2024-03-01T12:00", "--faults", str(plan)]
+    options = ["--now", "2024-03-01T12:00", "--faults", plan]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -86,6 +90,8 @@ def test_the_command_announces_itself_keeps_its_time_and_stops(tmp_path: Path, s
         (["--data", ".", "--category", "option"], "use one of linear, inverse, spot"),
         (["--faults", "/nowhere"], "cannot be read"),
         (["--faults", "bad.json"], "Unknown fault"),
+        (["--faults", '[{"explode": {}}]'], "Unknown fault"),
+        (["--faults", ' {"reset": '], "A fault plan must be JSON"),
     ],
 )
 def test_bad_options_are_refused_in_one_sentence(

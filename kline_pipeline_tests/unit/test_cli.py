@@ -10,10 +10,10 @@ import pytest
 
 from kline_pipeline import cli, log
 from kline_pipeline.cli.ranges import select
-from kline_pipeline.cli.times import check_order, end_of, start_of
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.errors import UsageError
 from kline_pipeline.market.interval import Interval
+from kline_pipeline.market.times import check_order, end_of, start_of
 from kline_pipeline.market.window import Window
 from kline_pipeline_tests.worlds import ms
 

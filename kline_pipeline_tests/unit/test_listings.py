@@ -1,7 +1,7 @@
 """Which part of a grid a listing has: every candle that overlaps a life, once."""
 
-from kline_pipeline.evidence.listings import Listing
 from kline_pipeline.market.interval import Interval
+from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.window import Window
 from kline_pipeline_tests.batches import at
 

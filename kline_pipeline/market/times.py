@@ -1,4 +1,4 @@
-"""Times as people type them for --from and --to, as UTC milliseconds; partitions are not known here."""
+"""Times as people write them, for --from and --to and in a notebook, as UTC milliseconds; no partitions here."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -9,27 +9,27 @@ from kline_pipeline.market.window import iso, to_ms
 _PLAIN_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-def start_of(text: str, now_ms: int) -> int:
+def start_of(text: str, now_ms: int, *, option: str = "--from") -> int:
     """Return where a range begins: midnight of a plain date, else the moment; UTC where no zone is given.
 
     Raises:
         UsageError: the text is no time, or lies in the future.
     """
-    start_ms = _moment("--from", text)
+    start_ms = _moment(option, text)
     if start_ms > now_ms:
-        raise UsageError(f"--from {text} is in the future: the exchange's time is {iso(now_ms)}")
+        raise UsageError(f"{option} {text} is in the future: the exchange's time is {iso(now_ms)}")
     return start_ms
 
 
-def end_of(text: str, now_ms: int) -> int:
+def end_of(text: str, now_ms: int, *, option: str = "--to") -> int:
     """Return where a range ends, exclusive: after the whole day of a plain date, else at the moment; never after now.
 
     Raises:
         UsageError: the text is no time, a day after today, or a moment after now.
     """
-    end_ms = _moment("--to", text)
+    end_ms = _moment(option, text)
     if end_ms > now_ms:
-        raise UsageError(f"--to {text} is in the future: the exchange's time is {iso(now_ms)}")
+        raise UsageError(f"{option} {text} is in the future: the exchange's time is {iso(now_ms)}")
     if not _PLAIN_DATE.fullmatch(text):
         return end_ms
     return min(now_ms, to_ms(datetime.fromtimestamp(end_ms / 1000, tz=UTC) + timedelta(days=1)))

@@ -1,0 +1,211 @@
+"""Every closed candle of some windows, streamed page by page; complete, or an exception that names what is missing.
+
+What a page lacks is asked for once more, unless the listing says that there can be nothing. Memory is bounded by the
+pages in flight.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kline_pipeline.bybit.pages import Page, PageFailure, fetch_pages
+from kline_pipeline.direct.source import Source, pages_of
+from kline_pipeline.direct.verdict import Times, Verdict, both, judge
+from kline_pipeline.errors import (
+    BetweenListings,
+    Contradiction,
+    Delisted,
+    IncompleteWindow,
+    MalformedAnswer,
+    NotListed,
+    NotListedYet,
+    UnknownSeries,
+    UsageError,
+)
+from kline_pipeline.market.listing import Listing
+from kline_pipeline.market.series import Series
+from kline_pipeline.market.window import Window, iso, merge, windows_of
+
+_NAMED: Final = 3
+
+
+def closed_window(series: Series, start_ms: int, end_ms: int, *, server_time_ms: int, grace_ms: int) -> Window:
+    """Return the window of the candles that open in [start_ms, end_ms) and had closed at the server's time.
+
+    Raises:
+        UsageError: there is none.
+    """
+    first_ms = series.interval.ceil(start_ms)
+    last_ms = min(series.interval.ceil(end_ms), series.interval.closed_end(server_time_ms, grace_ms))
+    if first_ms >= last_ms:
+        raise UsageError(f"no candle of {series} opens in [{iso(start_ms)}, {iso(end_ms)}) and has closed")
+    return Window(first_ms, last_ms)
+
+
+class Fetch:
+    """One fetch of windows of some series.
+
+    Attributes:
+        unlisted: per series the windows in which the instrument was not listed, ascending; known when the series is
+            done. They have no candle, and none is missing there.
+    """
+
+    def __init__(self, source: Source, wanted: Mapping[Series, Sequence[Window]], *, server_time_ms: int) -> None:
+        """Prepare; nothing is asked.
+
+        Args:
+            source: of pages.
+            wanted: per series disjoint windows, ascending, on its grid, closed at `server_time_ms`.
+            server_time_ms: the exchange's time, UTC.
+        """
+        self._source = source
+        self._wanted = {series: [window for window in windows if window] for series, windows in wanted.items()}
+        self._server_time_ms = server_time_ms
+        self.unlisted: dict[Series, list[Window]] = {}
+
+    def tables(self) -> Iterator[tuple[Series, pa.Table]]:
+        """Yield (series, candles) in the order of series and time: CANDLE_SCHEMA, canonical text, never empty.
+
+        What was yielded counts only if the iteration ends without an exception.
+
+        Raises:
+            IncompleteWindow: candles of a series are missing, all of them named in `missing_ms`.
+            NotListed: the instrument of a series was not listed in any of its windows; the subclass says how.
+            Contradiction, MalformedAnswer: the exchange said so twice.
+            ExchangeError: no usable answer after all attempts.
+        """
+        for series in self._wanted:
+            if series.category == "inverse":
+                # It answers for a linear symbol with linear candles and no error (bybit-v5.md 1.3): is it one?
+                self._source.listing(series.category, series.symbol)
+        parts = {series: _Part(self._source, series, windows) for series, windows in self._wanted.items()}
+        asks = chain.from_iterable(self._asks(series) for series in self._wanted)
+        pages = fetch_pages(self._source.page, asks, self._source.concurrency)
+        counts = {series: sum(1 for _ in self._asks(series)) for series in self._wanted}
+        for series, part in parts.items():
+            for _ in range(counts[series]):
+                candles = part.take(next(pages))
+                if len(candles):
+                    yield series, candles
+            self.unlisted[series] = part.end()
+
+    def _asks(self, series: Series) -> Iterator[tuple[Series, Window]]:
+        pages = (pages_of(window, series.interval, self._server_time_ms) for window in self._wanted[series])
+        return ((series, page) for page in dict.fromkeys(chain.from_iterable(pages)))
+
+
+class _Part:
+    """The pages of one series, in order, and what they lack."""
+
+    def __init__(self, source: Source, series: Series, windows: Sequence[Window]) -> None:
+        self._source = source
+        self._series = series
+        self._windows = windows
+        self._rows = 0
+        self._missing: list[Times] = []
+        self._unlisted: list[Times] = []
+
+    def take(self, page: Page | PageFailure) -> pa.Table:
+        """Return the wanted candles of a page, and remember what is missing."""
+        if isinstance(page, PageFailure):
+            raise page.error
+        verdict = self._judged(page)
+        times = verdict.candles["open_time_ms"].to_numpy()
+        candles = verdict.candles.filter(pa.array(self._is_wanted(times)))
+        self._rows += len(candles)
+        return candles
+
+    def end(self) -> list[Window]:
+        """Return the windows without a listing.
+
+        Raises:
+            IncompleteWindow: candles are missing.
+            NotListed: there is not one.
+        """
+        missing = np.concatenate([*self._missing, np.zeros(0, np.int64)])
+        if len(missing):
+            raise self._incomplete(missing)
+        unlisted = windows_of(np.concatenate([*self._unlisted, np.zeros(0, np.int64)]), self._series.interval)
+        if unlisted and not self._rows:
+            listing = self._source.listing(self._series.category, self._series.symbol)
+            raise not_listed(self._series, Window(self._windows[0].start_ms, self._windows[-1].end_ms), listing)
+        return unlisted
+
+    def _judged(self, page: Page) -> Verdict:
+        """Return the verdict on a page after all that can be done for what it lacks."""
+        try:
+            verdict = judge(page, self._source.grace_ms)
+        except (Contradiction, MalformedAnswer):
+            page, verdict = self._again(page)
+        lacks = self._listed(verdict.absent_ms)
+        if len(self._wanted(lacks)):
+            newer, second = self._again(page)
+            page, verdict = newer, both(second, verdict)
+            lacks = self._listed(verdict.absent_ms)
+            if len(self._wanted(lacks)):
+                # It may have been delisted since the listing was probed.
+                self._source.listing(self._series.category, self._series.symbol, again=True)
+                lacks = self._listed(verdict.absent_ms)
+        if not len(self._wanted(lacks)):
+            # Whatever it may lack beside what is wanted is asked for again by whoever wants that.
+            self._source.keep(page)
+        self._missing.append(self._wanted(lacks))
+        self._unlisted.append(np.setdiff1d(self._wanted(verdict.absent_ms), lacks))
+        return verdict
+
+    def _again(self, page: Page) -> tuple[Page, Verdict]:
+        newer = self._source.page_again(page.series, page.window)
+        return newer, judge(newer, self._source.grace_ms)
+
+    def _listed(self, absent_ms: Times) -> Times:
+        """Return those of some absent open times that a listing covers; it is asked for only where it matters."""
+        if not len(self._wanted(absent_ms)):
+            return absent_ms
+        listing = self._source.listing(self._series.category, self._series.symbol)
+        whole = Window(int(absent_ms[0]), self._series.interval.shift(int(absent_ms[-1]), 1))
+        return absent_ms[_inside(absent_ms, listing.windows(self._series.interval, whole))]
+
+    def _wanted(self, times: Times) -> Times:
+        return times[self._is_wanted(times)]
+
+    def _is_wanted(self, times: Times) -> NDArray[np.bool_]:
+        return _inside(times, self._windows)
+
+    def _incomplete(self, missing: Times) -> IncompleteWindow:
+        expected = sum(self._series.interval.count(one.start_ms, one.end_ms) for one in self._windows)
+        named = ", ".join(iso(int(one)) for one in missing[:_NAMED])
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        window = Window(self._windows[0].start_ms, self._windows[-1].end_ms)
+        return IncompleteWindow(
+            f"asked {self._source.client.host} twice for {expected} candles of {self._series} in {window} and "
+            f"{len(missing)} are missing although it was listed, at {named}{more}; nothing was kept, try again later",
+            missing_ms=[int(one) for one in missing],
+            window=window,
+        )
+
+
+def not_listed(series: Series, window: Window, listing: Listing) -> NotListed | UnknownSeries:
+    """Return the error that says why an instrument has no candle in a window."""
+    lives = listing.lives
+    if not lives:
+        return UnknownSeries(f"{series} has no candle yet: it is known and trades later; try again then")
+    said = f"{series} has no candle in {window}"
+    if window.end_ms <= lives[0].start_ms:
+        return NotListedYet(f"{said}: its first one opens at {iso(lives[0].start_ms)}; begin there", window=window)
+    if window.start_ms >= lives[-1].end_ms:
+        return Delisted(f"{said}: its last one closed at {iso(lives[-1].end_ms)}; end there", window=window)
+    before = max(life.end_ms for life in lives if life.end_ms <= window.start_ms)
+    after = min(life.start_ms for life in lives if life.start_ms >= window.end_ms)
+    hole = f"it was not listed from {iso(before)} to {iso(after)}, between two listings"
+    return BetweenListings(f"{said}: {hole}; choose another range", window=window)
+
+
+def _inside(times: Times, windows: Sequence[Window]) -> NDArray[np.bool_]:
+    """Return for each time whether one of disjoint windows holds it."""
+    bounds: Times = np.array([bound for one in merge(windows) for bound in (one.start_ms, one.end_ms)], dtype=np.int64)
+    inside: NDArray[np.bool_] = np.searchsorted(bounds, times, side="right") % 2 == 1
+    return inside

@@ -1,0 +1,133 @@
+"""Where pages come from: the cache where it has them, else the exchange; what a page proves is told in verdict.
+
+Pages lie on a fixed grid of 1000 slots, so that ranges that overlap share them in the cache.
+"""
+
+from typing import Final
+
+import msgspec
+
+from kline_pipeline.bybit.cache import PageCache
+from kline_pipeline.bybit.client import BybitClient
+from kline_pipeline.bybit.lives import probe_lives
+from kline_pipeline.bybit.pages import MAX_SLOTS, Page
+from kline_pipeline.market.interval import Interval
+from kline_pipeline.market.listing import Listing
+from kline_pipeline.market.series import Series
+from kline_pipeline.market.window import Window
+
+# A page is kept when its last candle closed so long before the answer: whatever the exchange corrects shortly after
+# the close (bybit-v5.md 5.4) is in it.
+SETTLED_MS: Final = 3_600_000
+
+
+class Source:
+    """The exchange behind a cache, for any number of threads.
+
+    Attributes:
+        client: of the exchange.
+        cache: of pages; None for none.
+        grace_ms: a candle counts as closed this long after its end.
+        concurrency: requests in flight.
+    """
+
+    def __init__(
+        self, client: BybitClient, cache: PageCache | None, *, grace_ms: int, concurrency: int, refetch: bool = False
+    ) -> None:
+        """Prepare; nothing is asked.
+
+        Args:
+            client: of the exchange.
+            cache: of pages; None for none.
+            grace_ms: a candle counts as closed this long after its end.
+            concurrency: requests in flight.
+            refetch: do not read the cache, and replace what is in it.
+        """
+        self.client = client
+        self.grace_ms = grace_ms
+        self.concurrency = concurrency
+        self.cache = cache
+        self._readable = None if refetch else cache
+        self._listings: dict[tuple[str, str], Listing] = {}
+        self._probed: set[tuple[str, str]] = set()
+
+    def page(self, series: Series, window: Window) -> Page:
+        """Return a page, from the cache where it is there.
+
+        Raises:
+            ExchangeError: no usable answer after all attempts.
+        """
+        kept = self._readable.page(series, window) if self._readable is not None else None
+        return kept if kept is not None else self.page_again(series, window)
+
+    def page_again(self, series: Series, window: Window) -> Page:
+        """Return a page as the exchange has it now.
+
+        Raises:
+            ExchangeError: no usable answer after all attempts.
+        """
+        return self.client.kline_page(series, window)
+
+    def keep(self, page: Page) -> None:
+        """Keep a page that proved right, once its candles have long closed."""
+        if self.cache is not None and page.window.end_ms <= page.server_time_ms - SETTLED_MS:
+            self.cache.keep(page)
+
+    def listing(self, category: str, symbol: str, *, again: bool = False) -> Listing:
+        """Return the lives of an instrument, known from before unless `again`.
+
+        Raises:
+            BadSymbol: the exchange knows no such instrument and has no candle of it.
+            ExchangeError: it could not be asked.
+        """
+        names = category, symbol
+        if names in self._probed or (names in self._listings and not again):
+            return self._listings[names]
+        note = f"lives/{category}/{symbol}"
+        known = self._readable.note(note) if self._readable is not None and not again else None
+        if known is not None:
+            self._listings[names] = _listing(known)
+            return self._listings[names]
+        found = probe_lives(self.client, category, symbol, grace_ms=self.grace_ms).listing
+        self._listings[names] = found
+        self._probed.add(names)
+        if self.cache is not None:
+            self.cache.keep_note(note, _note(found))
+        return found
+
+
+class _Note(msgspec.Struct):
+    lives: list[tuple[int, int]]
+    probed_at_ms: int
+
+
+def _note(listing: Listing) -> bytes:
+    lives = [(life.start_ms, life.end_ms) for life in listing.lives]
+    return msgspec.json.encode(_Note(lives, listing.probed_at_ms))
+
+
+def _listing(note: bytes) -> Listing:
+    content = msgspec.json.decode(note, type=_Note)
+    return Listing(tuple(Window(*life) for life in content.lives), content.probed_at_ms)
+
+
+def pages_of(window: Window, interval: Interval, server_time_ms: int) -> list[Window]:
+    """Return the pages of the fixed grid that hold every open time of `window`, ascending.
+
+    Args:
+        window: half-open, on the grid of the interval.
+        interval: of the series.
+        server_time_ms: a page that has not settled then ends where `window` does.
+    """
+    origin_ms = interval.ceil(0)
+    pages = []
+    start_ms = window.start_ms
+    while start_ms < window.end_ms:
+        number = interval.count(origin_ms, start_ms) // MAX_SLOTS
+        begin_ms = interval.shift(origin_ms, number * MAX_SLOTS)
+        end_ms = interval.shift(begin_ms, MAX_SLOTS)
+        if end_ms > server_time_ms - SETTLED_MS:
+            end_ms = min(end_ms, window.end_ms)
+        pages.append(Window(begin_ms, end_ms))
+        start_ms = end_ms
+    return pages

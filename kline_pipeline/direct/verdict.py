@@ -1,0 +1,84 @@
+"""What one page proves: its closed candles, and the open times it lacks; what was listed is not known here."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kline_pipeline.bybit.pages import Page
+from kline_pipeline.checks import well_formed
+from kline_pipeline.errors import Contradiction, MalformedAnswer
+from kline_pipeline.market.schema import canonical_candles
+from kline_pipeline.market.window import iso
+
+Times = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What a page proves.
+
+    Attributes:
+        candles: CANDLE_SCHEMA, canonical text, ascending and unique by open time, closed by the page's server time.
+        absent_ms: open times of the page's window that have no such candle, ascending; those not yet closed included.
+    """
+
+    candles: pa.Table
+    absent_ms: Times
+
+
+def judge(page: Page, grace_ms: int) -> Verdict:
+    """Return what a page proves.
+
+    Raises:
+        Contradiction: two different closed candles for one open time.
+        MalformedAnswer: a candle off the grid, or one that cannot be.
+    """
+    closed = page.closed_window(grace_ms)
+    interval = page.series.interval
+    times = page.rows["open_time_ms"].to_numpy()
+    off_grid = times[interval.floors(times) != times]
+    if len(off_grid):
+        raise MalformedAnswer(_served(page, f"candles off the grid at {_named(off_grid)}"), window=page.window)
+    inside = np.flatnonzero((times >= closed.start_ms) & (times < closed.end_ms))
+    order = inside[np.argsort(times[inside], kind="stable")]
+    candles = _unique(page, canonical_candles(page.rows.take(pa.array(order))))
+    broken = well_formed.broken(candles)
+    if len(broken):
+        raise MalformedAnswer(_served(page, f"impossible candles at {_named(broken)}"), window=page.window)
+    grid = interval.grid(page.window.start_ms, page.window.end_ms)
+    return Verdict(candles, grid[~np.isin(grid, candles["open_time_ms"].to_numpy())])
+
+
+def both(newer: Verdict, older: Verdict) -> Verdict:
+    """Return what two answers for the same window prove together: each candle as the newer one has it, if it has it."""
+    only_older = np.isin(older.candles["open_time_ms"].to_numpy(), newer.absent_ms)
+    candles = pa.concat_tables([newer.candles, older.candles.filter(pa.array(only_older))]).sort_by("open_time_ms")
+    return Verdict(candles.combine_chunks(), np.intersect1d(newer.absent_ms, older.absent_ms))
+
+
+def _unique(page: Page, candles: pa.Table) -> pa.Table:
+    """Return the candles (ascending) without exact repetitions."""
+    times = candles["open_time_ms"].to_numpy()
+    again = np.flatnonzero(times[1:] == times[:-1]) + 1
+    if not len(again):
+        return candles
+    same = candles.take(pa.array(again)).equals(candles.take(pa.array(again - 1)))
+    if not same:
+        contradicting = np.unique(times[[n for n in again if candles.slice(n, 1) != candles.slice(n - 1, 1)]])
+        raise Contradiction(
+            _served(page, f"two different candles at {_named(contradicting)}"),
+            open_times_ms=[int(one) for one in contradicting],
+            window=page.window,
+        )
+    return candles.filter(pa.array(~np.isin(np.arange(len(times)), again)))
+
+
+def _served(page: Page, what: str) -> str:
+    return f"asked {page.host} for candles of {page.series} in {page.window} and got {what}; none was used, try again"
+
+
+def _named(times: Times) -> str:
+    more = f" and {len(times) - 3} more" if len(times) > 3 else ""  # noqa: PLR2004 - three names fit a line
+    return ", ".join(iso(int(one)) for one in times[:3]) + more

@@ -1,0 +1,115 @@
+"""Reading back what has landed of a series, and what of a window it lacks; nothing is written, and nobody is asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kline_pipeline.datasets import Dataset
+from kline_pipeline.errors import CorruptFile
+from kline_pipeline.evidence import coverage, listings
+from kline_pipeline.market.schema import empty_candles, sha256_of
+from kline_pipeline.market.window import Window, to_ms, windows_of
+from kline_pipeline.sinks import candles_parquet, candles_postgres
+from kline_pipeline.stages.stores import Stores
+
+NOT_FETCHED: Final = "not fetched: run backfill"
+NOT_LANDED: Final = "fetched and not landed: run backfill"
+LOST: Final = "lost after it had landed: run rebuild"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Neighbouring candles that should be stored and are not.
+
+    Attributes:
+        window: from the first open time to the end of the last, UTC.
+        candles: how many.
+        why: one of the texts below, or quarantined with its reasons.
+    """
+
+    window: Window
+    candles: int
+    why: str
+
+
+def stored_candles(stores: Stores, dataset: Dataset, symbol: str, window: Window) -> pa.Table:
+    """Return what a sink holds of a series in a window: CANDLE_SCHEMA, ascending and unique; empty where nothing is.
+
+    Snapshots are read where the dataset has them, else the table; a snapshot that differs from the ledger is refused.
+
+    Raises:
+        CorruptFile: a snapshot is not what was landed.
+        StorageError: the database or a folder failed.
+    """
+    series = dataset.series(symbol)
+    if "parquet" not in dataset.sinks:
+        return candles_postgres.read(stores.database, series, window)
+    parts = [empty_candles()]
+    for row in _rows(stores, dataset, symbol, window):
+        candles = candles_parquet.read(stores.snapshots, series, row.date)
+        if candles is None:
+            continue
+        if sha256_of(candles) != row.parquet_sha256:
+            where = stores.snapshots.locate(candles_parquet.path(series, row.date))
+            raise CorruptFile(f"snapshot {where} is not what was landed; run: kline-pipeline rebuild {series}")
+        times = candles["open_time_ms"].to_numpy()
+        parts.append(candles.filter(pa.array((times >= window.start_ms) & (times < window.end_ms))))
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def gaps(stores: Stores, dataset: Dataset, symbol: str, window: Window, candles: pa.Table) -> list[Gap]:
+    """Return what `candles`, read from a window, lack of the open times that the listing expects, ascending.
+
+    Args:
+        stores: of the KLINE_HOME.
+        dataset, symbol: the series.
+        window: of which every candle has closed.
+        candles: CANDLE_SCHEMA, as `stored_candles` returns them.
+    """
+    with stores.database.translate_errors(), stores.database.engine.begin() as connection:
+        listing = listings.read(connection, dataset.category, symbol)
+    parts = listing.windows(dataset.interval, window) if listing is not None else [window]
+    grid = np.concatenate(
+        [np.zeros(0, np.int64), *(dataset.interval.grid(part.start_ms, part.end_ms) for part in parts)]
+    )
+    absent = grid[~np.isin(grid, candles["open_time_ms"].to_numpy())]
+    rows = _rows(stores, dataset, symbol, window)
+    found = [gap for row in rows for gap in _of(absent, row, dataset)]
+    known = [Window(to_ms(row.window_start), to_ms(row.window_end)) for row in rows if row.generation is not None]
+    return sorted([*found, *_unknown(absent, known, dataset)], key=lambda gap: gap.window)
+
+
+def _rows(stores: Stores, dataset: Dataset, symbol: str, window: Window) -> Sequence[Any]:
+    with stores.database.translate_errors(), stores.database.engine.begin() as connection:
+        rows = coverage.rows(connection, dataset.category, dataset.interval.code, symbol)
+    return [row for row in rows if Window(to_ms(row.window_start), to_ms(row.window_end)).intersect(window)]
+
+
+def _of(absent: NDArray[np.int64], row: Any, dataset: Dataset) -> list[Gap]:
+    if row.generation is None:
+        return []
+    inside = absent[(absent >= to_ms(row.window_start)) & (absent < to_ms(row.window_end))]
+    if row.state == "quarantined":
+        return _gaps(inside, dataset, f"quarantined: {'; '.join(row.reasons)}")
+    if row.state == "pending":
+        return _gaps(inside, dataset, NOT_LANDED)
+    reached = inside > (to_ms(row.last_open_time) if row.last_open_time is not None else 0)
+    return _gaps(inside[~reached], dataset, LOST) + _gaps(inside[reached], dataset, NOT_FETCHED)
+
+
+def _unknown(absent: NDArray[np.int64], known: Sequence[Window], dataset: Dataset) -> list[Gap]:
+    left = np.ones(len(absent), dtype=bool)
+    for window in known:
+        left &= (absent < window.start_ms) | (absent >= window.end_ms)
+    return _gaps(absent[left], dataset, NOT_FETCHED)
+
+
+def _gaps(absent: NDArray[np.int64], dataset: Dataset, why: str) -> list[Gap]:
+    return [
+        Gap(window, dataset.interval.count(window.start_ms, window.end_ms), why)
+        for window in windows_of(absent, dataset.interval)
+    ]
