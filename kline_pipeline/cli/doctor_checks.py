@@ -7,13 +7,15 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from kline_pipeline.bybit.auth import KeyInfo
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.bybit.connection import Connection
 from kline_pipeline.config import Settings
@@ -118,11 +120,7 @@ class _Patient:
         there = next(folder for folder in (home, *home.parents) if folder.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             return "FAIL", f"{there} is no folder that can be written; set another KLINE_HOME"
-        free = shutil.disk_usage(there).free
-        told = f"{free / 10**9:,.1f} GB are free under {there}"
-        if free < _TOO_FEW_BYTES:
-            return "FAIL", f"{told}, too little to work with; free some, or set another KLINE_HOME"
-        return ("warn", f"{told}; free some before a large backfill") if free < _FEW_BYTES else ("ok", told)
+        return room_seen(shutil.disk_usage(there).free, there)
 
     def database(self) -> Seen:
         """Look at the database of KLINE_DATABASE_URL, or at the embedded one if it runs."""
@@ -201,16 +199,28 @@ class _Patient:
             return "ok", "none is set, and market data needs none"
         if self._client is None:
             return _not_asked(self._silence)
-        info = self._client.key_info()
-        told = f"the key works, from {_listed(info.ips) if info.ips and '*' not in info.ips else 'any address'}"
-        if info.expires_at is not None:
-            told += f", until {info.expires_at:%Y-%m-%d %H:%M} UTC"
-            if info.expires_at - datetime.fromtimestamp(self._clock_ms() / 1000, UTC) < _ENDS_SOON:
-                return "warn", f"{told}; make a new one and set BYBIT_API_KEY and BYBIT_API_SECRET in time"
-        if info.read_only:
-            return "ok", f"{told}, and may only read"
-        rights = _listed(info.permissions) if info.permissions else "none named"
-        return "warn", f"{told}, and may do more than read ({rights}); a key that may only read is enough"
+        return key_seen(self._client.key_info(), self._client.server_time_ms_seen)
+
+
+def key_seen(info: KeyInfo, now_ms: int) -> Seen:
+    """Return what is to be said of a key that works, at a time in UTC milliseconds."""
+    told = f"the key works, from {'; '.join(info.ips) if info.ips and '*' not in info.ips else 'any address'}"
+    if info.expires_at is not None:
+        told += f", until {info.expires_at:%Y-%m-%d %H:%M} UTC"
+        if info.expires_at - datetime.fromtimestamp(now_ms / 1000, UTC) < _ENDS_SOON:
+            return "warn", f"{told}; make a new one and set BYBIT_API_KEY and BYBIT_API_SECRET in time"
+    if info.read_only:
+        return "ok", f"{told}, and may only read"
+    rights = "; ".join(info.permissions) or "none named"
+    return "warn", f"{told}, and may do more than read ({rights}); a key that may only read is enough"
+
+
+def room_seen(free_bytes: int, folder: Path) -> Seen:
+    """Return what is to be said of the free bytes under a folder."""
+    told = f"{free_bytes / 10**9:,.1f} GB are free under {folder}"
+    if free_bytes < _TOO_FEW_BYTES:
+        return "FAIL", f"{told}, too little to work with; free some, or set another KLINE_HOME"
+    return ("warn", f"{told}; free some before a large backfill") if free_bytes < _FEW_BYTES else ("ok", told)
 
 
 def _revision(database: Database, where: str) -> tuple[str | None, Seen]:
@@ -224,7 +234,3 @@ def _revision(database: Database, where: str) -> tuple[str | None, Seen]:
 
 def _not_asked(why: str) -> Seen:
     return "warn", f"not asked: {why}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return "; ".join(words)

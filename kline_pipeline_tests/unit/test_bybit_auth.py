@@ -182,6 +182,17 @@ def test_a_refused_clock_stays_the_error_when_the_time_is_refused_too() -> None:
     assert len(asked.sent) == 4
 
 
+def test_an_answer_from_the_future_sets_the_clock_only_until_it_is_refused() -> None:
+    exchange = Exchange(SyntheticHistory(7, now_ms=NOW_MS), clock=lambda: NOW_MS, requests_per_5s=10**9)
+    truth = SimulatorTransport(exchange).handle_request
+    lies = [answers(ok({}, time_ms=NOW_MS + 10**9))]
+    recorded = Recorded(lambda request: lies.pop()(request) if lies else truth(request))
+    with canned(recorded, **SIGNED) as asked:
+        asked.client.server_time_ms()
+        asked.client.kline_page(MINUTE, HOUR)
+    assert recorded.paths[1:] == ["/v5/market/kline", "/v5/market/time", "/v5/market/kline"]
+
+
 def test_an_older_answer_does_not_set_the_clock_back_unless_it_was_found_wrong() -> None:
     clock = ServerClock(lambda: 1000)
     assert clock.now_ms() == 1000
@@ -268,11 +279,11 @@ def test_a_key_that_no_header_can_hold_names_the_variable_and_not_itself(key: st
         (200, ok({"symbol": SECRET, "category": "linear", "list": []}), MalformedAnswer),
         (
             200,
-            ok({"symbol": "BTCUSDT", "category": "linear", "list": [["x" * 35 + SECRET] * 7]}),
+            ok({"symbol": "BTCUSDT", "category": "linear", "list": [["x" * 30 + SECRET] * 7]}),
             MalformedAnswer,
         ),
         (403, f"<html>{KEY} and {SECRET}</html>", UnexpectedAnswer),
-        (500, "y" * 4090 + KEY, ServerBusy),
+        (500, "<p>" * 1363 + KEY, ServerBusy),
         (401, "y" * 190 + SECRET, AuthenticationRefused),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from kline_pipeline.bybit.connection import Connection, venue_of
 from kline_pipeline.config import BybitSettings
-from kline_pipeline.errors import ConfigError, ExchangeUnavailable, MalformedAnswer
+from kline_pipeline.errors import Banned, ConfigError, ExchangeUnavailable, MalformedAnswer
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
 from kline_pipeline_tests.exchanges import answers, canned, ok, simulated
@@ -47,6 +47,21 @@ def test_a_refused_connection_of_this_machine_is_one_sentence() -> None:
     settings = BybitSettings.model_validate({"base_url": "http://127.0.0.1:9"})
     with pytest.raises(ExchangeUnavailable, match="no connection could be made"):
         venue_of(settings)
+
+
+def test_a_ban_names_the_cool_down_of_the_settings() -> None:
+    with (
+        canned(answers("access too frequent", status=403), cool_down_s=90) as asked,
+        pytest.raises(Banned, match="for 90 s"),
+    ):
+        asked.client.server_time_ms()
+
+
+@pytest.mark.parametrize("base_url", ["http://me:geheim@", "http://me:geheim@a b", "http://me:geheim@h:port"])
+def test_a_base_url_that_is_none_is_told_without_its_password(base_url: str) -> None:
+    with pytest.raises(ConfigError, match="BYBIT_BASE_URL") as caught:
+        Connection(BybitSettings.model_validate({"base_url": base_url}))
+    assert "geheim" not in str(caught.value)
 
 
 def test_an_answer_without_end_is_given_up() -> None:

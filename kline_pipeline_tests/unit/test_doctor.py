@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from sqlalchemy import text
 
 from kline_pipeline import cli
-from kline_pipeline.cli.doctor_checks import Finding, examine
+from kline_pipeline.bybit.auth import KeyInfo
+from kline_pipeline.cli.doctor_checks import Finding, examine, key_seen, room_seen
 from kline_pipeline.config import BybitSettings, KlineSettings, Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.opening import budget_of
@@ -263,6 +265,32 @@ def test_a_base_url_is_told_without_its_password(world: World, tmp_path: Path) -
     found = look(world, tmp_path, base_url=world.url.replace("://", f"://me:{SECRET}@"))
     assert not [one for one in found.values() if SECRET in one.seen or "me:" in one.seen]
     assert found["exchange"].verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("read_only", "days_left", "verdict", "words"),
+    [
+        (True, 30, "ok", "may only read"),
+        (True, None, "ok", "may only read"),
+        (False, 30, "warn", "Wallet: Withdraw"),
+        (True, 3, "warn", "make a new one"),
+    ],
+)
+def test_a_key_that_may_do_too_much_or_ends_soon_is_a_warning(
+    read_only: bool, days_left: int | None, verdict: str, words: str
+) -> None:
+    now = datetime(2024, 4, 10, tzinfo=UTC)
+    expires_at = None if days_left is None else now + timedelta(days=days_left)
+    info = KeyInfo(read_only, ("Wallet: Withdraw",), ("10.0.0.1",), expires_at)
+    found, seen = key_seen(info, int(now.timestamp() * 1000))
+    assert found == verdict
+    assert words in seen
+    assert "10.0.0.1" in seen
+
+
+@pytest.mark.parametrize(("free_gb", "verdict"), [(0.5, "FAIL"), (5, "warn"), (50, "ok")])
+def test_little_room_is_a_warning_and_too_little_a_failure(free_gb: float, verdict: str, tmp_path: Path) -> None:
+    assert room_seen(int(free_gb * 10**9), tmp_path)[0] == verdict
 
 
 def look(world: World, home: Path, **bybit: Any) -> dict[str, Finding]:
