@@ -112,7 +112,7 @@ class Connection:
                 body, whole = _read(response, lambda: self._left_s(started_s))
         except httpx.RequestError as exc:
             what = self._failure(exc, self._elapsed_s() - started_s)
-            msg = self._hide(f"asked {self.host} for {asked} and {what}")
+            msg = f"asked {self.host} for {asked} and {what}"
             raise ExchangeUnavailable(msg) from exc
         answer = Answer(
             host=self.host,
@@ -151,7 +151,7 @@ class Connection:
         return named.venue if named else self.host
 
     def _failure(self, exc: httpx.RequestError, elapsed_s: float) -> str:
-        reason = str(exc) or type(exc).__name__
+        reason = self._hide(str(exc)) or type(exc).__name__
         if isinstance(exc, httpx.TimeoutException):
             waited = f"no whole answer came within {self._settings.timeout_s:g} s"
             return f"{waited} ({reason}); check the network, or raise BYBIT_TIMEOUT_S"

@@ -70,7 +70,7 @@ class Answer:
     ) -> ExchangeError:
         """Return an error of `kind` that says what was asked, what came back and what to do."""
         return kind(
-            self.hide(f"asked {self.host} for {self.asked} and got {came}; {advice}"),
+            f"asked {self.host} for {self.asked} and got {self.hide(came)}; {advice}",
             http_status=self.status,
             ret_code=ret_code,
             retry_after_s=retry_after_s,

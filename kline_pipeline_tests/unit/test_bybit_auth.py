@@ -296,6 +296,14 @@ def test_what_an_answer_echoes_is_hidden_in_every_error(status: int, body: Any, 
     assert SECRET[:6] not in str(caught.value) + caught.value.body_excerpt
 
 
+def test_our_own_words_stay_readable_whatever_the_key_is() -> None:
+    body = refusal(10003, "API key x is invalid.")
+    with canned(answers(body), api_key="x", api_secret="e") as asked, pytest.raises(BadKey) as caught:
+        asked.client.key_info()
+    assert "key *** is" in str(caught.value).replace("k***y", "key")
+    assert "to a key of the exchange of BYBIT_BASE_URL" in str(caught.value)
+
+
 def test_what_a_broken_connection_says_is_hidden_and_its_request_has_no_key() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         assert request.headers["x-bapi-api-key"] == KEY
