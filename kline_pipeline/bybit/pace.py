@@ -1,4 +1,4 @@
-"""The arithmetic of the request budget: pace, share, cool-down, start of an hour. Pure: no clock, no storage, no waiting.
+"""The arithmetic of the request budget: pace, share, cool-down, start of an hour. Pure: no clock, storage or waiting.
 
 Waiting is in ratelimit; the state is kept by file_budget and, with the same arithmetic in SQL, by database/rate_budget.
 """
@@ -141,9 +141,15 @@ class State:
         """Give a grant, or say how long there is none."""
         self._bound(at, now_ms)
         if self.cool_until_ms > now_ms:
-            return Verdict(False, now_ms, self.cool_until_ms - now_ms, self.cool_until_ms, self.reason)
+            return Verdict(
+                granted=False,
+                now_ms=now_ms,
+                wait_ms=self.cool_until_ms - now_ms,
+                cool_until_ms=self.cool_until_ms,
+                reason=self.reason,
+            )
         if now_ms % _HOUR_MS < QUIET_MS:
-            return Verdict(False, now_ms)
+            return Verdict(granted=False, now_ms=now_ms)
         rate = at.rate(share_at(self.slow_share, self.slow_at_ms, now_ms))
         (tat_us,), decision = GCRA().step([rate], (self.tat_us,), now_ms, 1)
         self.tat_us = int(tat_us)
