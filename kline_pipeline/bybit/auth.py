@@ -136,7 +136,7 @@ class KeyInfo:
 
     Attributes:
         read_only: it may change nothing.
-        permissions: rights by area, ("Wallet: AccountTransfer", ...), only to read where it is read-only; empty means none.
+        permissions: rights by area, ("Wallet: AccountTransfer", ...) to read or more by `read_only`; empty: none.
         ips: addresses it may be used from; ("*",) or empty means any.
         expires_at: with UTC offset; None where the exchange names no end.
     """

@@ -176,13 +176,14 @@ def venue_of(settings: BybitSettings, transport: httpx.BaseTransport | None = No
 
 
 def _url(text: str) -> httpx.URL:
+    shown = re.sub("//.*@", "//***@", text)  # it may hold a password
     try:
         url = httpx.URL(text)
     except (httpx.InvalidURL, UnicodeError) as exc:
-        msg = f"BYBIT_BASE_URL {text!r} is no URL ({exc}); write https://api.bybit.com or the like"
+        msg = f"BYBIT_BASE_URL {shown!r} is no URL ({exc}); write https://api.bybit.com or the like"
         raise ConfigError(msg) from exc
     if not _HOST.fullmatch(url.raw_host):
-        msg = f"BYBIT_BASE_URL {text!r} names no host; write https://api.bybit.com or the like"
+        msg = f"BYBIT_BASE_URL {shown!r} names no host; write https://api.bybit.com or the like"
         raise ConfigError(msg)
     return url
 

@@ -1,9 +1,13 @@
 """The host: how a failure to reach it reads, how its URL is joined, and what it is called."""
 
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
+from typing import Any
+
 import httpx
 import pytest
 
-from kline_pipeline.bybit.connection import venue_of
+from kline_pipeline.bybit.connection import Connection, venue_of
 from kline_pipeline.config import BybitSettings
 from kline_pipeline.errors import ConfigError, ExchangeUnavailable, MalformedAnswer
 from kline_pipeline.market.series import Series
@@ -51,6 +55,73 @@ def test_an_answer_without_end_is_given_up() -> None:
         pytest.raises(MalformedAnswer, match="more than"),
     ):
         asked.client.server_time_ms()
+
+
+class Dripping(httpx.SyncByteStream):
+    """A body that comes in pieces, each a second later by the clock of the test."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.now_s = 100.0
+        self.taken = 0
+        self.closed = False
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.now_s += 1
+            self.taken += 1
+            yield piece
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def dripped(stream: Dripping, headers: dict[str, str] | None = None, **settings: Any) -> Connection:
+    def handler(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers=headers, stream=stream)
+
+    options = BybitSettings.model_validate({"base_url": "http://127.0.0.1:1"} | settings)
+    return Connection(options, httpx.MockTransport(handler), elapsed_s=lambda: stream.now_s)
+
+
+def test_a_body_that_drips_for_ever_is_given_up_in_time() -> None:
+    stream = Dripping(repeat(b"0"))
+    with dripped(stream, timeout_s=10) as connection, pytest.raises(ExchangeUnavailable, match="BYBIT_TIMEOUT_S"):
+        connection.get("/v5/market/time", {}, "its time")
+    assert (stream.taken, stream.closed) == (11, True)
+
+
+def test_a_dripping_body_is_given_up_even_if_it_never_unpacks_to_a_byte() -> None:
+    # A gzip header with a comment that does not end: the decoder takes it all and gives nothing.
+    stream = Dripping(chain([bytes.fromhex("1f8b0810000000000003")], repeat(b"x")))
+    with dripped(stream, {"content-encoding": "gzip"}) as connection, pytest.raises(ExchangeUnavailable):
+        connection.get("/v5/market/time", {}, "its time")
+    assert stream.taken == 11
+
+
+def test_a_slow_body_that_ends_in_time_is_an_answer() -> None:
+    stream = Dripping([b"0"] * 9)
+    with dripped(stream, timeout_s=10) as connection:
+        assert connection.get("/v5/market/time", {}, "its time").body == b"0" * 9
+
+
+def test_what_the_headers_have_taken_is_gone_from_the_wait_for_the_body() -> None:
+    waits: list[float] = []
+    now_s = [0.0]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        now_s[0] += 7
+
+        def body() -> Iterator[bytes]:
+            waits.append(request.extensions["timeout"]["read"])
+            yield b"0"
+
+        return httpx.Response(200, content=body())
+
+    settings = BybitSettings.model_validate({"timeout_s": 10})
+    with Connection(settings, httpx.MockTransport(handler), elapsed_s=lambda: now_s[0]) as connection:
+        connection.get("/v5/market/time", {}, "its time")
+    assert waits == [3.0]
 
 
 def test_a_base_url_with_a_path_keeps_it() -> None:

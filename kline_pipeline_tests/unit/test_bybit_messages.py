@@ -10,11 +10,16 @@ from kline_pipeline.errors import (
     AuthenticationRefused,
     BadCategory,
     BadInterval,
+    BadKey,
     BadRequest,
+    BadSignature,
     BadSymbol,
     Banned,
+    ClockSkew,
     CountryBlocked,
     ExchangeError,
+    KeyExpired,
+    KeyNotAllowed,
     MalformedAnswer,
     RateLimited,
     ServerBusy,
@@ -58,8 +63,18 @@ def rows_of(given: Answer) -> Any:
         (10000, "Server Timeout", ServerBusy),
         (5004, "Server Timeout", ServerBusy),
         (429, "busy", ServerBusy),
-        (10004, "error sign!", AuthenticationRefused),
-        (33004, "Your api key has expired.", AuthenticationRefused),
+        (10002, "invalid request, please check your server timestamp", ClockSkew),
+        (10003, "API key is invalid.", BadKey),
+        (10004, "error sign!", BadSignature),
+        (33004, "Your api key has expired.", KeyExpired),
+        (-2015, "Your api key has expired.", KeyExpired),
+        (10005, "Permission denied", KeyNotAllowed),
+        (10008, "User had been banned", KeyNotAllowed),
+        (10010, "Unmatched IP", KeyNotAllowed),
+        (10027, "Transactions are banned", KeyNotAllowed),
+        (10028, "only unified account", KeyNotAllowed),
+        (10029, "symbol is not whitelisted", KeyNotAllowed),
+        (10007, "User authentication failed", AuthenticationRefused),
         (10024, "compliance", CountryBlocked),
         (10017, "Route not found.", UnexpectedAnswer),
         (123456, "never seen", UnexpectedAnswer),
@@ -100,6 +115,27 @@ def test_a_ban_asks_for_ten_minutes_without_a_request() -> None:
     with pytest.raises(Banned) as caught:
         open_envelope(answer("Access Too Frequent", 403))
     assert caught.value.retry_after_s == 600
+
+
+@pytest.mark.parametrize(("status", "body"), [(403, "Access Too Frequent"), (200, '{"retCode":10018}')])
+def test_a_ban_is_told_with_the_cool_down_that_is_set(status: int, body: str) -> None:
+    given = Answer(host="h", asked="a page", status=status, headers={}, body=body.encode(), cool_down_s=90)
+    with pytest.raises(Banned, match="for 90 s") as caught:
+        open_envelope(given)
+    assert caught.value.retry_after_s == 90
+
+
+@pytest.mark.parametrize("code", [10003, 10004, 10005, 10007, 10008, 10010, 10027, 10028, 10029, 33004, -2015])
+def test_a_refused_key_names_the_variable_and_that_none_is_needed(code: int) -> None:
+    with pytest.raises(AuthenticationRefused, match=r"BYBIT_API_(KEY|SECRET).*market data needs no key") as caught:
+        open_envelope(refused(code))
+    assert not caught.value.retryable
+
+
+def test_a_refused_clock_is_tried_again() -> None:
+    with pytest.raises(ClockSkew, match="set the clock of this machine") as caught:
+        open_envelope(refused(10002))
+    assert caught.value.retryable
 
 
 def test_a_retry_after_header_is_passed_on_and_nonsense_in_it_is_not() -> None:

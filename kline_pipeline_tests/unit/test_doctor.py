@@ -1,0 +1,270 @@
+"""`kline-pipeline doctor` against a simulator on a real port: each check good and bad, none in the way of another."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from kline_pipeline import cli
+from kline_pipeline.cli.doctor_checks import Finding, examine
+from kline_pipeline.config import BybitSettings, KlineSettings, Settings
+from kline_pipeline.database.engine import Database
+from kline_pipeline.opening import budget_of
+from kline_pipeline.simulator.control import change_faults
+from kline_pipeline.simulator.exchange import Exchange
+from kline_pipeline.simulator.market import SyntheticHistory
+from kline_pipeline.simulator.server import SimulatorServer
+
+KEY, SECRET = "test_api_key", "test_secret"
+CHECKS = ["settings", "disk", "database", "request budget", "exchange", "clock", "API key"]
+
+
+@dataclass
+class World:
+    """An exchange whose clock may be off, and the URL under which it answers."""
+
+    exchange: Exchange
+    url: str
+    ahead_ms: int = 0
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    now_ms = time.time_ns() // 1_000_000
+    exchange = Exchange(SyntheticHistory(7, now_ms=now_ms), clock=lambda: time.time_ns() // 1_000_000 + made.ahead_ms)
+    with SimulatorServer(exchange) as server:
+        made = World(exchange, server.url)
+        yield made
+
+
+@pytest.fixture
+def home(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The KLINE_HOME of the commands of a test; its embedded server was never started."""
+    monkeypatch.setenv("KLINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BYBIT_BASE_URL", world.url)
+    monkeypatch.setenv("BYBIT_RETRY_INITIAL_DELAY_S", "0")
+    # Set here, so that what a command exports is undone after the test.
+    for name in ("KLINE_WORK_URL", "KLINE_SNAPSHOT_URL", "KLINE_DATASETS_FILE", "KLINE_DATABASE_URL"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return tmp_path / "home"
+
+
+def doctor(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, tuple[str, str]]]:
+    """Run the command; return its exit code and per check the verdict and the sentence."""
+    capsys.readouterr()
+    code = cli.run(["doctor", "--json"])
+    output = capsys.readouterr()
+    assert KEY not in output.out + output.err
+    assert SECRET not in output.out + output.err
+    report: dict[str, Any] = json.loads(output.out)
+    found = {one["check"]: (one["verdict"], one["seen"]) for one in report["checks"]}
+    assert list(found) == CHECKS
+    assert report["healthy"] == (code == 0) == all(verdict != "FAIL" for verdict, _ in found.values())
+    return code, found
+
+
+def with_key(monkeypatch: pytest.MonkeyPatch, key: str = KEY, secret: str = SECRET) -> None:
+    monkeypatch.setenv("BYBIT_API_KEY", key)
+    monkeypatch.setenv("BYBIT_API_SECRET", secret)
+
+
+def test_the_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["doctor", "--help"]) == 0
+    assert "Example: kline-pipeline doctor" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_healthy_machine_is_seven_good_lines_and_nothing_is_made(
+    home: Path, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["ok"] * 7
+    told = dict(zip(CHECKS, lines, strict=True))
+    assert str(home) in told["settings"]
+    assert world.url in told["settings"]
+    assert "simulated-seed-7" in told["exchange"]
+    assert "not made yet" in told["database"]
+    assert not home.exists()
+
+
+def test_settings_that_cannot_work_are_told_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BYBIT_TIMEOUT_S", "soon")
+    code, found = doctor(capsys)
+    assert code == 1
+    assert found["settings"][0] == "FAIL"
+    assert "BYBIT_TIMEOUT_S" in found["settings"][1]
+    assert {verdict for check, (verdict, _) in found.items() if check != "settings"} == {"warn"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("BYBIT_BASE_URL", "http://["), ("BYBIT_BASE_URL", "http://u:test_secret@"), ("BYBIT_API_KEY", "test_api_key\n")],
+)
+def test_a_url_or_key_that_is_none_is_told_and_the_machine_is_looked_at_all_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str
+) -> None:
+    with_key(monkeypatch)
+    monkeypatch.setenv(variable, value)
+    _, found = doctor(capsys)
+    assert found["settings"][0] == "FAIL"
+    assert variable in found["settings"][1]
+    assert (found["disk"][0], found["database"][0], found["exchange"][0]) == ("ok", "ok", "warn")
+
+
+def test_an_exchange_that_does_not_answer_fails_and_is_not_asked_about_the_key(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BYBIT_BASE_URL", "http://127.0.0.1:9")
+    with_key(monkeypatch)
+    code, found = doctor(capsys)
+    assert code == 1
+    assert found["exchange"][0] == "FAIL"
+    assert "check BYBIT_BASE_URL" in found["exchange"][1]
+    assert found["clock"] == found["API key"] == ("warn", "not asked: the exchange gave no usable answer")
+    assert found["disk"][0] == "ok"
+
+
+def test_a_cool_down_is_told_with_its_end_and_nothing_is_sent(
+    home: Path, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = budget_of(Settings.load(), None)
+    budget.cool_down(600, "of a test")
+    code, found = doctor(capsys)
+    assert code == 1
+    assert found["request budget"][0] == "FAIL"
+    assert "no request is sent before 20" in found["request budget"][1]
+    assert found["exchange"] == ("warn", "not asked: a cool-down is in force")
+    assert world.exchange.stats.snapshot()["requests"] == {}
+
+
+def test_a_ban_met_on_the_way_is_told_and_begins_the_cool_down(
+    home: Path, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_faults(world.exchange, json.dumps([{"ban": {"seconds": 600}}]).encode())
+    assert "access too frequent" in doctor(capsys)[1]["exchange"][1].lower()
+    assert doctor(capsys)[1]["request budget"][0] == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "key", "verdict", "side"),
+    [
+        (0, KEY, "ok", ""),
+        (30_000, "", "warn", "behind"),
+        (-30_000, "", "warn", "ahead of"),
+        (4_000, KEY, "warn", "behind"),
+        (-30_000, KEY, "FAIL", "ahead of"),
+    ],
+)
+def test_a_clock_that_is_off_fails_only_where_requests_are_signed(
+    home: Path,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ahead_ms: int,
+    key: str,
+    verdict: str,
+    side: str,
+) -> None:
+    world.ahead_ms = ahead_ms
+    if key:
+        with_key(monkeypatch, key)
+    _, found = doctor(capsys)
+    assert found["clock"][0] == verdict
+    assert side in found["clock"][1]
+    assert found["API key"][0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("key", "secret", "verdict", "words"),
+    [
+        (KEY, SECRET, "ok", "may only read"),
+        ("unknown_key", SECRET, "FAIL", "BYBIT_API_KEY"),
+        (KEY, "another_secret", "FAIL", "BYBIT_API_SECRET"),
+        ("expired_api_key", SECRET, "FAIL", "make a new key"),
+        ("forbidden_api_key", SECRET, "FAIL", "the right to read"),
+    ],
+)
+def test_a_key_works_or_is_refused_with_what_to_do(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    key: str,
+    secret: str,
+    verdict: str,
+    words: str,
+) -> None:
+    with_key(monkeypatch, key, secret)
+    _, found = doctor(capsys)
+    assert found["API key"][0] == verdict
+    assert words in found["API key"][1]
+    assert key not in found["API key"][1]
+    assert found["exchange"][0] == "ok"
+
+
+def test_a_database_of_ours_is_told_with_its_revision_and_one_without_tables_is_left_without(
+    home: Path,
+    settings: Settings,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert settings.database_url is not None
+    monkeypatch.setenv("KLINE_DATABASE_URL", settings.database_url.get_secret_value())
+    code, found = doctor(capsys)
+    assert (code, found["database"][0]) == (0, "ok")
+    assert "shared by all who use the database" in found["request budget"][1]
+    with database.engine.begin() as connection:
+        connection.execute(text("drop schema kline cascade"))
+    code, found = doctor(capsys)
+    assert (code, found["database"][0]) == (0, "warn")
+    assert "kline-pipeline db upgrade" in found["database"][1]
+    assert found["request budget"][0] == "warn"
+    assert found["exchange"][0] == "ok"
+    with database.engine.begin() as connection:
+        assert connection.execute(text("select count(*) from pg_namespace where nspname = 'kline'")).scalar() == 0
+
+
+def test_a_database_that_does_not_answer_fails_without_its_password_and_stops_no_other_check(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KLINE_DATABASE_URL", f"postgresql://u:{SECRET}@127.0.0.1:1/x")
+    code, found = doctor(capsys)
+    assert (code, found["database"][0], found["exchange"][0]) == (1, "FAIL", "ok")
+
+
+def test_a_running_embedded_server_is_looked_at_and_left_running(
+    world: World, server: Database, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (home,) = {path.resolve() for path in tmp_path_factory.getbasetemp().glob("server*")}
+    found = look(world, home)
+    assert found["database"].verdict == "ok"
+    assert "answers, its tables are at revision" in found["database"].seen
+    with server.engine.connect() as connection:
+        assert connection.execute(text("select 1")).scalar() == 1
+
+
+def test_a_home_that_cannot_be_written_is_told(world: World, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = look(world, tmp_path / "file" / "home")
+    assert found["disk"].verdict == "FAIL"
+    assert "set another KLINE_HOME" in found["disk"].seen
+    assert found["exchange"].verdict == "ok"
+
+
+def test_a_base_url_is_told_without_its_password(world: World, tmp_path: Path) -> None:
+    found = look(world, tmp_path, base_url=world.url.replace("://", f"://me:{SECRET}@"))
+    assert not [one for one in found.values() if SECRET in one.seen or "me:" in one.seen]
+    assert found["exchange"].verdict == "ok"
+
+
+def look(world: World, home: Path, **bybit: Any) -> dict[str, Finding]:
+    options = BybitSettings.model_validate({"base_url": world.url, "retry_initial_delay_s": 0} | bybit)
+    return {one.check: one for one in examine(Settings(options, KlineSettings(home=home)))}
