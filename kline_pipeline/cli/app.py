@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kline_pipeline.cli import backfill, coverage, db, demo, fetch, rebuild, series, simulate, up
+from kline_pipeline.cli import backfill, cache, coverage, db, demo, fetch, rebuild, series, simulate, up
 
 app = typer.Typer(
     name="kline-pipeline",
@@ -43,6 +43,7 @@ app.command()(coverage.coverage)
 app.command()(rebuild.rebuild)
 app.command()(simulate.simulate)
 app.add_typer(db.app, name="db")
+app.add_typer(cache.app, name="cache")
 
 
 def execute(arguments: Sequence[str]) -> int:
