@@ -7,22 +7,23 @@ from hypothesis import strategies as st
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
-from kline_pipeline_tests.properties.exchange_of import GRACE_MS, Case
+from kline_pipeline_tests.small_exchange import GRACE_MS, Case
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 NOW_MS = 1_712_752_496_000  # 2024-04-10T12:34:56Z
 CODES = ("1", "3", "15", "60", "240", "D", "W", "M")
+Faults = st.SearchStrategy[dict[str, dict[str, Any]]]
 _SLOTS = st.integers(0, 2600)
 
 # Each passes by itself: together they hit one request at most four times, and a request has five tries.
-TRANSIENT = st.sampled_from(
+TRANSIENT: Faults = st.sampled_from(
     [
         {"http": {"status": 500}}, {"http": {"status": 502}}, {"http": {"status": 429}},
         {"ret_code": {"code": 10006}}, {"ret_code": {"code": 10016}}, {"ret_code": {"code": 10000}},
         {"slow": {"seconds": 30}}, {"reset": {}}, {"truncate": {}}, {"wrong_symbol": {}},
     ]
 )  # fmt: skip
-HARMLESS = st.sampled_from(
+HARMLESS: Faults = st.sampled_from(
     [{"shuffle": {}}, {"shuffle": {"probability": 0.5}}, {"limit_headers": {"limit": 9, "remaining": 0}}]
 )
 
@@ -38,7 +39,7 @@ def transient_faults(draw: st.DrawFn) -> tuple[dict[str, Any], ...]:
     return (*found, *draw(st.lists(HARMLESS, max_size=1)))
 
 
-_WHERE = st.one_of(
+_WHERE: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}), st.just({"path": "kline"}), st.integers(1, 6).map(lambda n: {"nth": n}), st.just({"probability": 0.5})
 )
 PERSISTENT = st.lists(

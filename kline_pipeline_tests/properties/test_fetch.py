@@ -14,7 +14,7 @@ from kline_pipeline.direct.source import Source
 from kline_pipeline.errors import Contradiction, ExchangeError, IncompleteWindow, NotListed, TooFewCandles
 from kline_pipeline.market.window import Window, iso
 from kline_pipeline_tests.properties.cases import PERSISTENT, cases, transient_faults
-from kline_pipeline_tests.properties.exchange_of import Case, all_as_served, sorted_unique, source_of, times_of
+from kline_pipeline_tests.small_exchange import Case, all_as_served, sorted_unique, source_of, times_of
 
 
 def fetched(source: Source, case: Case, window: Window) -> list[pa.Table]:

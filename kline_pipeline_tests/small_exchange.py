@@ -1,4 +1,4 @@
-"""A small exchange for properties: one instrument whose candles follow from their open times, and what it must give."""
+"""A small exchange: one instrument whose candles follow from their open times, and what of them must come."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
