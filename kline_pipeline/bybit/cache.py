@@ -23,12 +23,12 @@ from kline_pipeline.bybit.cache_stores import Store
 from kline_pipeline.bybit.cache_upkeep import CacheStats, SizeBound, clear_store, open_store, stats_of
 from kline_pipeline.bybit.pages import Page
 from kline_pipeline.errors import CorruptFile, StorageError, VenueMismatch
+from kline_pipeline.market.interval import DAY_MS
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
 
 logger = logging.getLogger(__name__)
 
-_DAY_MS: Final = 86_400_000
 _REST_MS: Final = 60_000  # a store that failed is left alone this long: a dead one costs a time-out per page
 T = TypeVar("T")
 
@@ -230,7 +230,7 @@ def open_cache(
     """
     if url is None:
         return None
-    ttl_ms = round(ttl_days * _DAY_MS)
-    store = open_store(url, ttl_ms=ttl_ms, clock_ms=clock_ms)
+    store = open_store(url, ttl_days=ttl_days, clock_ms=clock_ms)
+    ttl_ms = round(ttl_days * DAY_MS)
     max_bytes = round(max_mb * 1_000_000)
     return PageCache(store, venue=venue, ttl_ms=ttl_ms, max_bytes=max_bytes, clock_ms=clock_ms)

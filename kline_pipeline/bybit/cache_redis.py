@@ -23,7 +23,7 @@ _PREFIX: Final = "kline-pipeline:"
 _INDEX: Final = f"{_PREFIX}index"
 _VENUE: Final = f"{_PREFIX}venue"
 _COUNTS: Final = f"{_PREFIX}counts"
-_TIMEOUT_S: Final = 2.0  # a page is fetched from the exchange in less
+_TIMEOUT_S: Final = 1.0  # a page is fetched from the exchange in less
 _CHUNK: Final = 1000  # names per command, so that others are served in between
 _PLAIN_OPTIONS: Final = {"host", "port", "db", "username", "password", "connection_class"}
 
@@ -132,7 +132,10 @@ class RedisStore:
         try:
             yield
         except (RedisError, OSError) as exc:
-            msg = f"could not {verb} the cache {self.location}: {exc}; start that Redis, or set another BYBIT_CACHE_URL"
+            told = str(exc).rstrip(".")
+            msg = (
+                f"could not {verb} the cache {self.location}: {told}; start that Redis, or set another BYBIT_CACHE_URL"
+            )
             raise StorageError(msg) from exc
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from kline_pipeline.bybit.cache_entries import series_keys
-from kline_pipeline.bybit.cache_stores import FileStore, Store
+from kline_pipeline.bybit.cache_stores import FileStore, Store, Stored
 from kline_pipeline.errors import ConfigError
+from kline_pipeline.market.interval import DAY_MS
 
 _RECOUNT_SHARE: Final = 1 / 32  # of the bound, written by this process: others write too, so all is counted again
 _TRIM_SHARE: Final = 15 / 16  # of the bound is left by a trim, so that not every write needs one
@@ -41,7 +42,7 @@ class CacheStats:
     misses: int
 
 
-def open_store(url: str, *, ttl_ms: int, clock_ms: Callable[[], int]) -> Store:
+def open_store(url: str, *, ttl_days: float, clock_ms: Callable[[], int]) -> Store:
     """Return the store of a URL without asking it anything, for what needs no exchange: `stats_of`, `clear_store`.
 
     Raises:
@@ -53,7 +54,7 @@ def open_store(url: str, *, ttl_ms: int, clock_ms: Callable[[], int]) -> Store:
     if url.startswith(("redis://", "rediss://")):
         from kline_pipeline.bybit.cache_redis import RedisStore  # noqa: PLC0415 - 150 ms that a folder need not pay
 
-        return RedisStore(url, ttl_ms)
+        return RedisStore(url, round(ttl_days * DAY_MS))
     raise ConfigError("BYBIT_CACHE_URL must be file:FOLDER, redis://HOST:PORT/N or none")
 
 
@@ -133,7 +134,8 @@ class SizeBound:
             self._since_bytes = 0
 
     def _trim(self, now_ms: int) -> int:
-        gone, kept = [], []
+        gone: list[Stored] = []
+        kept: list[Stored] = []
         for entry in sorted(self._store.entries()):
             (kept if abs(now_ms - entry.written_ms) < self._ttl_ms else gone).append(entry)
         left_bytes = sum(entry.size_bytes for entry in kept)

@@ -153,13 +153,16 @@ def _days(prober: Prober, now_ms: int) -> Times:
         return _asked_again(prober, days)
     if not len(months):
         return months
-    end_ms = min(_DAY.shift(_DAY.floor(now_ms), 1), _MONTH.shift(int(months[-1]), 1))
+    # A month further, as its own candle may be what the exchange leaves out.
+    end_ms = min(_DAY.shift(_DAY.floor(now_ms), 1), _MONTH.shift(int(months[-1]), 2))
     days = _asked_again(prober, _backwards(prober, _DAY, end_ms, int(months[0])))
-    differ = np.setxor1d(np.unique(_MONTH.floors(days)), months)
-    if len(differ):
+    # A month whose own candle is left out is seen by its days, and missing where it is asked for; the other way round
+    # nobody knows which days there are.
+    without_days = np.setdiff1d(months, _MONTH.floors(days))
+    if len(without_days):
         msg = (
-            f"daily and monthly candles of {prober.name} contradict each other in "
-            f"{iso(int(differ[0]))[:7]}: one has candles there, the other none; try again later"
+            f"{prober.name} has a monthly candle of {iso(int(without_days[0]))[:7]} and no daily one: "
+            "when it was listed cannot be told; try again later"
         )
         raise MalformedAnswer(msg)
     return days

@@ -1,4 +1,4 @@
-"""The arithmetic of the request budget: pace, share, cool-down, start of an hour. Pure: no clock, no storage, no waiting.
+"""The arithmetic of the request budget: pace, share, cool-down, start of an hour. Pure: no clock, storage or waiting.
 
 Waiting is in ratelimit; the state is kept by file_budget and, with the same arithmetic in SQL, by database/rate_budget.
 """
@@ -79,6 +79,11 @@ def share_at(share: float, at_ms: int, now_ms: int) -> float:
     return float(min(1.0, share * 2**doublings))
 
 
+def is_quiet(now_ms: int) -> bool:
+    """Say whether a time, UTC, is in the first 5 s of an hour, when nobody sends."""
+    return now_ms % _HOUR_MS < QUIET_MS
+
+
 def hour_wait_ms(now_ms: int, source: random.Random) -> int:
     """Return how long a request waits that would go out in the first 5 s of an hour: 0 at any other time.
 
@@ -86,8 +91,9 @@ def hour_wait_ms(now_ms: int, source: random.Random) -> int:
         now_ms: UTC.
         source: gives every process and call an instant of its own, between hh:00:05 and hh:00:08.
     """
-    into_ms = now_ms % _HOUR_MS
-    return 0 if into_ms >= QUIET_MS else QUIET_MS - into_ms + source.randint(0, _QUIET_JITTER_MS)
+    if not is_quiet(now_ms):
+        return 0
+    return QUIET_MS - now_ms % _HOUR_MS + source.randint(0, _QUIET_JITTER_MS)
 
 
 def brief(reason: str) -> str:
@@ -141,9 +147,15 @@ class State:
         """Give a grant, or say how long there is none."""
         self._bound(at, now_ms)
         if self.cool_until_ms > now_ms:
-            return Verdict(False, now_ms, self.cool_until_ms - now_ms, self.cool_until_ms, self.reason)
-        if now_ms % _HOUR_MS < QUIET_MS:
-            return Verdict(False, now_ms)
+            return Verdict(
+                granted=False,
+                now_ms=now_ms,
+                wait_ms=self.cool_until_ms - now_ms,
+                cool_until_ms=self.cool_until_ms,
+                reason=self.reason,
+            )
+        if is_quiet(now_ms):
+            return Verdict(granted=False, now_ms=now_ms)
         rate = at.rate(share_at(self.slow_share, self.slow_at_ms, now_ms))
         (tat_us,), decision = GCRA().step([rate], (self.tat_us,), now_ms, 1)
         self.tat_us = int(tat_us)

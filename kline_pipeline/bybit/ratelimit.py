@@ -10,9 +10,10 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
-from kline_pipeline.bybit.pace import QUIET_MS, Verdict, hour_wait_ms
+from kline_pipeline.bybit.pace import QUIET_MS, Verdict, hour_wait_ms, is_quiet
 from kline_pipeline.errors import Banned, RateLimited
 from kline_pipeline.market.window import iso
 
@@ -66,7 +67,8 @@ class Turns:
         self._source = source or random.SystemRandom()
         # By process: a lock that another thread held during a fork would never be free again.
         self._turnstiles: dict[int, threading.Lock] = {}
-        self._last = Verdict(granted=True, now_ms=0)
+        # What the thread waits for that has the turnstile: those behind it that lose patience say the same.
+        self._awaited: Verdict | None = None
         self._told_until_ms = 0
 
     def acquire(self, timeout_s: float) -> None:
@@ -74,17 +76,17 @@ class Turns:
         until_ms = self._clock_ms() + round(timeout_s * 1000)
         turnstile = self._turnstiles.setdefault(os.getpid(), threading.Lock())
         if not turnstile.acquire(timeout=max(0.0, timeout_s)):
-            raise _refusal(self._last, self._last.wait_ms, timeout_s)
+            raise _refusal(self._awaited, timeout_s)
         try:
             while not (verdict := self._ask()).granted:
-                self._last = verdict
                 wait_ms = max(1, verdict.wait_ms, hour_wait_ms(verdict.now_ms, self._source))
+                self._awaited = replace(verdict, wait_ms=wait_ms)
                 if wait_ms > until_ms - self._clock_ms():
-                    raise _refusal(verdict, wait_ms, timeout_s)
+                    raise _refusal(self._awaited, timeout_s)
                 self._tell(verdict)
                 self._sleep(wait_ms / 1000)
-            self._last = verdict
         finally:
+            self._awaited = None
             turnstile.release()
 
     def _tell(self, verdict: Verdict) -> None:
@@ -99,18 +101,17 @@ def tell_slow_down(share: float, reason: str) -> None:
     logger.warning("requests are slowed down", extra={"share": round(share, 3), "reason": reason})
 
 
-def _refusal(verdict: Verdict, wait_ms: int, timeout_s: float) -> RateLimited | Banned:
+def _refusal(awaited: Verdict | None, timeout_s: float) -> RateLimited | Banned:
     """Return the error of who gets no turn in time."""
-    if verdict.cool_until_ms:
-        until = iso(verdict.cool_until_ms)
-        msg = f"no request is sent before {until}, because {verdict.reason}; try again after that"
-        return Banned(msg, retry_after_s=wait_ms / 1000)
-    if hour_wait_ms(verdict.now_ms, random.Random(0)):  # noqa: S311
+    if awaited and awaited.cool_until_ms:
+        msg = f"no request is sent before {iso(awaited.cool_until_ms)}, because {awaited.reason}; try again after that"
+        return Banned(msg, retry_after_s=awaited.wait_ms / 1000)
+    if awaited and is_quiet(awaited.now_ms):
         msg = (
-            f"no request is sent in the first {QUIET_MS // 1000} s of an hour, when the exchange is busiest, "
-            f"and {timeout_s:.0f} s of waiting end before {iso(verdict.now_ms + wait_ms)}; try again after that"
+            f"no request is sent in the first {QUIET_MS // 1000} s of an hour, when the exchange is busiest, and this "
+            f"one waits no longer than {timeout_s:.0f} s; try again after {iso(awaited.now_ms + awaited.wait_ms)}"
         )
-        return RateLimited(msg, retry_after_s=wait_ms / 1000)
+        return RateLimited(msg, retry_after_s=awaited.wait_ms / 1000)
     msg = (
         f"no turn to send a request came within {timeout_s:.0f} s; raise BYBIT_REQUESTS_PER_SECOND or run less at once"
     )

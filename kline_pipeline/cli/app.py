@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from kline_pipeline.cli import backfill, coverage, db, demo, doctor, fetch, latest, rebuild, series, simulate, up
+from kline_pipeline.cli import (
+    backfill,
+    cache,
+    coverage,
+    db,
+    demo,
+    doctor,
+    fetch,
+    latest,
+    rebuild,
+    series,
+    simulate,
+    up,
+)
 
 app = typer.Typer(
     name="kline-pipeline",
@@ -44,6 +57,7 @@ app.command()(coverage.coverage)
 app.command()(rebuild.rebuild)
 app.command()(simulate.simulate)
 app.add_typer(db.app, name="db")
+app.add_typer(cache.app, name="cache")
 app.command()(doctor.doctor)
 
 

@@ -7,6 +7,7 @@ that the row is never locked over the network. It has a connection of its own, n
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from math import ceil
 from typing import Final
 
@@ -45,7 +46,9 @@ _GRANT: Final = text(
     f"and mod(extract(epoch from {_NOW}), 3600) >= {QUIET_MS / 1000} returning extract(epoch from {_NOW})::float8"
 )
 _WAIT: Final = text(
-    f"select extract(epoch from {_NOW})::float8 as now_s, extract(epoch from next_at - {_TOLERANCE})::float8 as next_s, "
+    f"select extract(epoch from {_NOW})::float8 as now_s, "
+    f"extract(epoch from next_at - {_TOLERANCE} - {_NOW})::float8 as wait_s, "
+    f"extract(epoch from cool_down_until - {_NOW})::float8 as cool_s, "
     "extract(epoch from cool_down_until)::float8 as cool_until_s, reason from kline.rate_budget where venue = :venue"
 )
 _COOL: Final = text(
@@ -130,9 +133,11 @@ class DatabaseBudget:
         except BaseException:
             self._forget()
             raise
-        wait_s, cool_s = row.next_s - row.now_s, (row.cool_until_s or 0.0) - row.now_s
-        cooling = {"cool_until_ms": round(row.cool_until_s * 1000), "reason": row.reason or ""} if cool_s > 0 else {}
-        return Verdict(False, int(row.now_s * 1000), ceil(max(wait_s, cool_s) * 1000), **cooling)
+        verdict = Verdict(granted=False, now_ms=int(row.now_s * 1000), wait_ms=ceil(row.wait_s * 1000))
+        if row.cool_s is None or row.cool_s <= 0:
+            return verdict
+        until_ms = round(row.cool_until_s * 1000)
+        return replace(verdict, wait_ms=ceil(row.cool_s * 1000), cool_until_ms=until_ms, reason=row.reason or "")
 
     def _change(self, statement: TextClause, seconds: float, reason: str) -> float | None:
         values = {"venue": self._venue, "seconds": seconds, "reason": brief(reason), **self._now()}

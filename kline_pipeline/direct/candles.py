@@ -104,6 +104,7 @@ class _Part:
     def __init__(self, source: Source, series: Series, windows: Sequence[Window]) -> None:
         self._source = source
         self._series = series
+        self._names = series.category, series.symbol
         self._windows = windows
         self._rows = 0
         self._missing: list[Times] = []
@@ -131,7 +132,7 @@ class _Part:
             raise self._incomplete(missing)
         unlisted = windows_of(np.concatenate([*self._unlisted, np.zeros(0, np.int64)]), self._series.interval)
         if unlisted and not self._rows:
-            listing = self._source.listing(self._series.category, self._series.symbol)
+            listing = self._source.listing(*self._names)
             raise not_listed(self._series, Window(self._windows[0].start_ms, self._windows[-1].end_ms), listing)
         return unlisted
 
@@ -141,33 +142,33 @@ class _Part:
             verdict = judge(page, self._source.grace_ms)
         except (Contradiction, MalformedAnswer):
             page, verdict = self._again(page)
-        lacks = self._listed(verdict.absent_ms)
-        if len(self._wanted(lacks)):
-            newer, second = self._again(page)
-            page, verdict = newer, both(second, verdict)
-            lacks = self._listed(verdict.absent_ms)
-            if len(self._wanted(lacks)):
+        absent = self._wanted(verdict.absent_ms)
+        lacks = self._lacks(absent, self._source.known_listing(*self._names))
+        if len(lacks):
+            page, second = self._again(page)
+            verdict = both(second, verdict)
+            absent = self._wanted(verdict.absent_ms)
+            lacks = self._lacks(absent, self._source.listing(*self._names) if len(absent) else None)
+            if len(lacks):
                 # It may have been delisted since the listing was probed.
-                self._source.listing(self._series.category, self._series.symbol, again=True)
-                lacks = self._listed(verdict.absent_ms)
-        if not len(self._wanted(lacks)):
+                lacks = self._lacks(absent, self._source.listing(*self._names, again=True))
+        if not len(lacks):
             # Whatever it may lack beside what is wanted is asked for again by whoever wants that.
             self._source.keep(page)
-        self._missing.append(self._wanted(lacks))
-        self._unlisted.append(np.setdiff1d(self._wanted(verdict.absent_ms), lacks))
+        self._missing.append(lacks)
+        self._unlisted.append(np.setdiff1d(absent, lacks))
         return verdict
 
     def _again(self, page: Page) -> tuple[Page, Verdict]:
         newer = self._source.page_again(page.series, page.window)
         return newer, judge(newer, self._source.grace_ms)
 
-    def _listed(self, absent_ms: Times) -> Times:
-        """Return those of some absent open times that a listing covers; it is asked for only where it matters."""
-        if not len(self._wanted(absent_ms)):
-            return absent_ms
-        listing = self._source.listing(self._series.category, self._series.symbol)
-        whole = Window(int(absent_ms[0]), self._series.interval.shift(int(absent_ms[-1]), 1))
-        return absent_ms[_inside(absent_ms, listing.windows(self._series.interval, whole))]
+    def _lacks(self, absent: Times, listing: Listing | None) -> Times:
+        """Return those of some absent open times that a listing covers; all where it is not known."""
+        if listing is None or not len(absent):
+            return absent
+        whole = Window(int(absent[0]), self._series.interval.shift(int(absent[-1]), 1))
+        return absent[_inside(absent, listing.windows(self._series.interval, whole))]
 
     def _wanted(self, times: Times) -> Times:
         return times[self._is_wanted(times)]

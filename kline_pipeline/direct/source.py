@@ -73,27 +73,36 @@ class Source:
         if self.cache is not None and page.window.end_ms <= page.server_time_ms - SETTLED_MS:
             self.cache.keep(page)
 
+    def known_listing(self, category: str, symbol: str) -> Listing | None:
+        """Return the lives of an instrument as a probe found them before, None without one; nothing is asked."""
+        names = category, symbol
+        if names not in self._listings and self._readable is not None:
+            note = self._readable.note(_note_name(*names))
+            if note is not None:
+                self._listings[names] = _listing(note)
+        return self._listings.get(names)
+
     def listing(self, category: str, symbol: str, *, again: bool = False) -> Listing:
-        """Return the lives of an instrument, known from before unless `again`.
+        """Return the lives of an instrument, probed where they are not known or, `again`, not by this very object.
 
         Raises:
             BadSymbol: the exchange knows no such instrument and has no candle of it.
             ExchangeError: it could not be asked.
         """
         names = category, symbol
-        if names in self._probed or (names in self._listings and not again):
-            return self._listings[names]
-        note = f"lives/{category}/{symbol}"
-        known = self._readable.note(note) if self._readable is not None and not again else None
-        if known is not None:
-            self._listings[names] = _listing(known)
-            return self._listings[names]
-        found = probe_lives(self.client, category, symbol, grace_ms=self.grace_ms).listing
+        known = self.known_listing(*names)
+        if known is not None and (not again or names in self._probed):
+            return known
+        found = probe_lives(self.client, *names, grace_ms=self.grace_ms).listing
         self._listings[names] = found
         self._probed.add(names)
         if self.cache is not None:
-            self.cache.keep_note(note, _note(found))
+            self.cache.keep_note(_note_name(*names), _note(found))
         return found
+
+
+def _note_name(category: str, symbol: str) -> str:
+    return f"lives/{category}/{symbol}"
 
 
 class _Note(msgspec.Struct):

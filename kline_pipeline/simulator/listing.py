@@ -12,16 +12,20 @@ DEFAULT_LIMIT, MAX_LIMIT = 500, 1000
 
 
 def instruments_info(history: History, query: Mapping[str, str], now_ms: int) -> Response:
-    """Answer as Bybit does: Trading only unless a status is asked for; spot knows no pages."""
+    """Answer as Bybit does: Trading only unless a status is asked for; spot knows no pages.
+
+    Options exist as a category, but none is listed here: an empty list, as clients that load all
+    markets expect.
+    """
     category = query.get("category", "")
-    if category not in CATEGORIES:
+    if category not in {*CATEGORIES, "option"}:
         return wire.refusal(10001, now_ms, message="params error: Category is invalid")
     wanted = query.get("status") or "Trading"
     if wanted not in STATUSES:
         return wire.refusal(10001, now_ms, message="params error: status invalid")
     known = [i for i in history.instruments(category, now_ms) if not i.vanished]
     symbol = query.get("symbol", "")
-    if symbol and category != "spot" and all(i.symbol != symbol for i in known):
+    if symbol and category in {"linear", "inverse"} and all(i.symbol != symbol for i in known):
         result = {"category": "", "list": [], "nextPageCursor": ""}
         return wire.refusal(10001, now_ms, message="params error: symbol invalid", result=result)
     found = [

@@ -1,8 +1,8 @@
 """Prints how much of the configured rate many processes get out of the request budget, and that it is never exceeded.
 
-Run: python kline_pipeline_tests/benchmarks/rate_budget.py [--processes 8] [--threads 16] [--seconds 20]. For the file and
-the database, at 50 and at 110 requests per second: bare processes, nothing but grants, each stamped by its process when
-it came. One process is killed half way. Share of the rate, busiest sliding second and 5 s, grants per process.
+Run: python kline_pipeline_tests/benchmarks/rate_budget.py [--processes 8] [--threads 16] [--seconds 20]. For the file
+and the database, at 50 and at 110 requests per second: bare processes, nothing but grants, each stamped by its process
+when it came. One process is killed half way. Share of the rate, busiest sliding second and 5 s, grants per process.
 """
 
 import argparse
@@ -28,7 +28,6 @@ from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.database.rate_budget import DatabaseBudget
 
 RATES = (50, 110)
-START_S = 5.0  # until all processes have come up
 SECOND_NS = 1_000_000_000
 
 
@@ -39,13 +38,15 @@ def budget_in(place: str, rate: float) -> Budget:
     return FileBudget(Path(place), rate)
 
 
-def work(place: str, rate: float, threads: int, begin_ns: int, end_ns: int, stamps: Path) -> None:
-    """Take grants from begin to end; each is written down at once, as this process may be killed."""
+def work(place: str, rate: float, threads: int, stamps: Path) -> None:
+    """Take grants when told until when; each is written down at once, as this process may be killed."""
     budget = budget_in(place, rate)
     descriptor = os.open(stamps, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
+    print("ready", flush=True)
+    end_ns = int(sys.stdin.readline())
+
     def take() -> None:
-        time.sleep(max(0, begin_ns - time.time_ns()) / SECOND_NS)
         while time.time_ns() < end_ns:
             budget.acquire(60)
             os.write(descriptor, b"%d\n" % time.time_ns())
@@ -64,17 +65,23 @@ def busiest(times_ns: list[int], span_s: int) -> int:
 
 def measure(name: str, place: str, rate: float, options: argparse.Namespace) -> None:
     """Run the processes, kill the first one half way, and print a line."""
-    begin_ns = time.time_ns() + round(START_S * SECOND_NS)
-    end_ns = begin_ns + options.seconds * SECOND_NS
+    pipe = subprocess.PIPE
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, str(number)) for number in range(options.processes)]
-        fixed = [place, str(rate), str(options.threads), str(begin_ns), str(end_ns)]
-        command = [sys.executable, __file__, "--worker", *fixed]
-        programs = [subprocess.Popen([*command, str(file)]) for file in files]
-        time.sleep((begin_ns + end_ns) / 2 / SECOND_NS - time.time())
+        command = [sys.executable, __file__, "--worker", place, str(rate), str(options.threads)]
+        programs = [subprocess.Popen([*command, str(file)], stdin=pipe, stdout=pipe, text=True) for file in files]
+        for program in programs:
+            assert program.stdout is not None
+            program.stdout.readline()
+        end_ns = time.time_ns() + options.seconds * SECOND_NS
+        for program in programs:
+            assert program.stdin is not None
+            program.stdin.write(f"{end_ns}\n")
+            program.stdin.flush()
+        time.sleep(options.seconds / 2)
         programs[0].send_signal(signal.SIGKILL)
         for program in programs:
-            program.wait()
+            program.communicate()
         grants = [[int(line) for line in file.read_text().split()] for file in files]
     times_ns = sorted(when for of_one in grants for when in of_one if when < end_ns)
     lived = [len(of_one) for of_one in grants[1:]]
@@ -113,7 +120,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        where, pace, width, begin, end, kept = sys.argv[2:]
-        work(where, float(pace), int(width), int(begin), int(end), Path(kept))
+        where, wanted, width, kept = sys.argv[2:]
+        work(where, float(wanted), int(width), Path(kept))
     else:
         main()

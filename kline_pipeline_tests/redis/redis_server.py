@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -28,7 +29,7 @@ class RedisServer:
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"redis://:{PASSWORD}@127.0.0.1:{self._port}/0"
-        self.redis = Redis.from_url(self.url)
+        self.redis: Any = Redis.from_url(self.url)
 
     def start(self) -> None:
         """Start it and wait until it answers."""

@@ -123,6 +123,13 @@ def test_an_unknown_symbol_is_an_error_for_linear_and_an_empty_list_for_spot(ask
     assert (spot["retCode"], spot["result"]["list"]) == (0, [])
 
 
+def test_options_are_a_category_without_instruments(ask: Ask) -> None:
+    body = ask("instruments-info", category="option", baseCoin="BTC")
+
+    assert (body["retCode"], body["result"]) == (0, {"category": "option", "list": [], "nextPageCursor": ""})
+    assert ask("instruments-info", category="futures")["retMsg"] == "params error: Category is invalid"
+
+
 def test_the_601st_request_in_five_seconds_is_refused_until_it_is_quiet(exchange: Exchange, clock: Clock) -> None:
     statuses = [exchange.handle("GET", "/v5/market/time", {}).status for _ in range(601)]
     clock.now_ms += 4_999

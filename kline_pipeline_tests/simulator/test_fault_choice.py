@@ -105,16 +105,18 @@ def test_a_ban_goes_by_the_true_clock_though_the_clock_is_skewed(exchange: Excha
 
 
 def test_a_skew_may_meet_some_answers_only(exchange: Exchange, ask: Ask) -> None:
-    exchange.faults.replace([{"clock_skew": {"seconds": 5, "path": "time", "nth": 2}}])
+    exchange.faults.replace([{"clock_skew": {"seconds": 5, "path": "time", "nth": [2, 3, 4], "times": 2}}])
 
-    assert [ask("time")["time"] - NOW_MS for _ in range(3)] == [0, 5000, 0]
+    assert [ask("time")["time"] - NOW_MS for _ in range(4)] == [0, 5000, 5000, 0]
+    assert exchange.faults.plan()[0]["hits"] == 2
 
 
-@pytest.mark.parametrize("size", [2, 10])
+@pytest.mark.parametrize(("rows", "first_row"), [(10, 0), *((2, first_row) for first_row in range(6))])
 def test_a_shuffled_page_has_the_same_rows_in_another_order_each_time_the_same(
-    exchange: Exchange, ask: Ask, size: int
+    exchange: Exchange, ask: Ask, rows: int, first_row: int
 ) -> None:
-    window = {**WINDOW, "end": AT + (size - 1) * MINUTE_MS}
+    start = AT + first_row * MINUTE_MS
+    window = {**SERIES, "start": start, "end": start + (rows - 1) * MINUTE_MS}
     whole = ask(**window)["result"]["list"]
     exchange.faults.replace([{"shuffle": {"times": 2}}])
     first, second, third = (ask(**window)["result"]["list"] for _ in range(3))
@@ -140,9 +142,11 @@ def test_good_answers_carry_the_limit_headers(exchange: Exchange) -> None:
     with_reset = exchange.handle("GET", "/v5/market/time", {})
     exchange.faults.replace([{"ret_code": {"code": 10006, "times": 1}}, {"limit_headers": fault}])
     refused, without = (exchange.handle("GET", "/v5/market/time", {}) for _ in range(2))
+    exchange.faults.replace([{"limit_headers": {"limit": 50, "remaining": 2}}])
+    wrong = exchange.handle("GET", "/v5/market/kline", {**SERIES, "interval": "1h"})
     named = ("X-Bapi-Limit", "X-Bapi-Limit-Status", "X-Bapi-Limit-Reset-Timestamp")
 
     assert [with_reset.headers[name] for name in named] == ["50", "2", str(NOW_MS + 700)]
     assert [without.headers[name] for name in named] == ["50", "2", str(NOW_MS)]
     assert with_reset.headers["content-type"].startswith("application/json")
-    assert not set(named) & set(refused.headers)
+    assert not set(named) & (set(refused.headers) | set(wrong.headers))

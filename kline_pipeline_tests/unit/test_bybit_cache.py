@@ -54,7 +54,7 @@ class Place:
         return cache
 
     def store(self) -> Store:
-        return open_store(self.url, ttl_ms=7 * DAY_MS, clock_ms=self.clock)
+        return open_store(self.url, ttl_days=7, clock_ms=self.clock)
 
 
 @pytest.fixture(scope="module")

@@ -113,10 +113,16 @@ def test_a_missing_first_day_is_seen_by_its_hours() -> None:
     assert spans(found) == [("2020-03-25T10:36:00Z", None)]
 
 
-@pytest.mark.parametrize("month", ["2020-03-01", "2022-05-01"])
-def test_months_that_contradict_the_days_are_an_error(month: str) -> None:
-    with pytest.raises(MalformedAnswer, match=month[:7]):
-        probe("linear", "BTCUSDT", drop("BTCUSDT", "linear", "M", month))
+@pytest.mark.parametrize("month", ["2020-03-01", "2022-05-01", "2024-04-01"])
+def test_a_month_without_its_own_candle_is_seen_by_its_days(month: str) -> None:
+    found, _ = probe("linear", "BTCUSDT", drop("BTCUSDT", "linear", "M", month))
+    assert spans(found) == [("2020-03-25T10:36:00Z", None)]
+
+
+def test_a_month_without_days_is_an_error() -> None:
+    days = [drop("BTCUSDT", "linear", "D", f"2022-05-{day:02}") for day in range(1, 32)]
+    with pytest.raises(MalformedAnswer, match="2022-05"):
+        probe("linear", "BTCUSDT", *days)
 
 
 def test_the_evidence_is_json_and_says_what_was_asked_and_answered() -> None:

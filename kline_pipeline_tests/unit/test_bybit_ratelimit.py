@@ -1,81 +1,122 @@
-"""The shared budget: its pace holds over threads, processes and restarts, as does a cool-down."""
+"""The budget in a file and the arithmetic of both forms; what both forms promise is in postgres/test_rate_budget."""
 
 import json
+import random
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kline_pipeline.bybit.ratelimit import FileBudget
+from kline_pipeline.bybit.file_budget import FileBudget
+from kline_pipeline.bybit.pace import State, hour_wait_ms, is_quiet, pace, share_at
 from kline_pipeline.errors import Banned, RateLimited, StorageError
+from kline_pipeline_tests.budgets import NEXT_HOUR_MS, NOON_MS, Hand, grants_until, most_in
 
+# Prints by which time of the clock each grant was judged.
 _WORKER = """
 import sys, time
 from pathlib import Path
-from kline_pipeline.bybit.ratelimit import FileBudget
-budget = FileBudget(Path(sys.argv[1]), 100)
-for _ in range(40):
-    budget.acquire(30)
-    print(time.time_ns() // 1000)
+from kline_pipeline.bybit.file_budget import FileBudget
+read = []
+def clock_ms():
+    read.append(time.time_ns() // 1_000_000)
+    return read[-1]
+budget = FileBudget(Path(sys.argv[1]), 100, clock_ms=clock_ms)
+for _ in range(int(sys.argv[2])):
+    budget.acquire(60)
+    print(read[-1], flush=True)
 """
 
 
-class Hand:
-    """A clock that only sleeping moves; threads may share it."""
-
-    def __init__(self) -> None:
-        self.now_ms = 1_712_752_496_000
-        self._lock = threading.Lock()
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-    def sleep(self, seconds: float) -> None:
-        with self._lock:
-            self.now_ms += max(1, round(seconds * 1000))
-
-
 def budget_at(path: Path, hand: Hand, rate: float) -> FileBudget:
-    return FileBudget(path / "budget", rate, clock_ms=hand, sleep=hand.sleep)
+    return FileBudget(path / "budget", rate, clock_ms=hand, sleep=hand.sleep, source=random.Random(1))
 
 
-def most_in(times_ms: list[int], span_ms: int) -> int:
-    return max(sum(start <= time < start + span_ms for time in times_ms) for start in times_ms)
+def worker(path: Path, grants: int) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", _WORKER, str(path / "budget"), str(grants)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("rate", [0.5, 1, 3, 50, 110])
-def test_no_second_and_no_five_seconds_hold_more_than_the_rate(tmp_path: Path, rate: float) -> None:
-    hand = Hand()
-    budget = budget_at(tmp_path, hand, rate)
-    granted = []
-    for _ in range(700):
-        budget.acquire(60)
-        granted.append(hand())
-    assert most_in(granted, 1000) <= max(1, rate)
-    assert most_in(granted, 5000) <= min(600, 5 * rate + 1)
+_STEPS = st.lists(
+    st.tuples(
+        st.one_of(st.integers(0, 25), st.integers(0, 3000)),
+        st.sampled_from(["ask"] * 20 + ["slow down", "cool down"]),
+    ),
+    min_size=1,
+    max_size=400,
+)
 
 
-def test_an_idle_budget_saves_nothing_up(tmp_path: Path) -> None:
-    hand = Hand()
-    budget = budget_at(tmp_path, hand, 10)
-    budget.acquire(1)
-    hand.now_ms += 60_000
-    granted = []
-    for _ in range(12):
-        budget.acquire(5)
-        granted.append(hand())
-    assert most_in(granted, 1000) <= 10
+@given(rate=st.integers(1, 110), steps=_STEPS)
+def test_whatever_happens_no_second_and_no_five_seconds_hold_more_than_the_rate(
+    rate: int, steps: list[tuple[int, str]]
+) -> None:
+    state, at, now_ms, granted = State(), pace(rate), NOON_MS, list[int]()
+    for gap_ms, what in steps:
+        now_ms += gap_ms
+        if what == "slow down":
+            state.slow_down(now_ms, "10006")
+        if what == "cool down":
+            state.cool_down(now_ms, 0.5, "banned")
+        # As many ask as there are: whoever can get a grant at this time gets one.
+        while state.ask(at, now_ms).granted:
+            granted.append(now_ms)
+    assert most_in(granted, 1000) <= rate
+    assert most_in(granted, 5000) <= min(600, 5 * rate)
 
 
-def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
-    hand = Hand()
-    granted = []
-    for _ in range(30):
-        budget_at(tmp_path, hand, 10).acquire(5)
-        granted.append(hand())
-    assert most_in(granted, 1000) <= 10
+@given(rate=st.sampled_from([1, 39, 40, 50, 79, 80, 110]), lateness=st.lists(st.integers(0, 40), min_size=50))
+def test_who_wakes_late_gets_no_more_than_the_rate(rate: int, lateness: list[int]) -> None:
+    state, at, now_ms, granted = State(), pace(rate), NOON_MS, list[int]()
+    for late_ms in lateness * 4:
+        now_ms += late_ms
+        while not (verdict := state.ask(at, now_ms)).granted:
+            now_ms += verdict.wait_ms
+        granted.append(now_ms)
+    assert most_in(granted, 1000) <= rate
+
+
+@pytest.mark.parametrize("rate", [50, 110])
+@pytest.mark.parametrize("late_ms", [0, 5, 12])
+def test_waking_late_costs_no_more_than_five_percent(rate: int, late_ms: int) -> None:
+    state, at, now_ms, granted = State(), pace(rate), NOON_MS, 0
+    while now_ms < NOON_MS + 20_000:
+        verdict = state.ask(at, now_ms)
+        granted += verdict.granted
+        now_ms += 0 if verdict.granted else verdict.wait_ms + late_ms
+    assert granted >= 0.95 * 20 * rate
+
+
+@given(share=st.floats(0.125, 1), at_ms=st.integers(0, 2**42), seconds=st.floats(0, 10**9))
+def test_a_share_grows_and_never_beyond_the_whole(share: float, at_ms: int, seconds: float) -> None:
+    grown = share_at(share, at_ms, at_ms + round(seconds * 1000))
+    assert share <= grown <= 1
+    assert grown == 1 or seconds < 181
+
+
+def test_a_share_doubles_every_minute_smoothly() -> None:
+    assert share_at(0.25, NOON_MS, NOON_MS + 30_000) == pytest.approx(0.3536, abs=1e-4)
+    assert share_at(0.25, NOON_MS, NOON_MS + 60_000) == pytest.approx(0.5)
+    assert share_at(0.25, NOON_MS, NOON_MS - 60_000) == 0.25
+
+
+@given(now_ms=st.integers(0, 2**42), seed=st.integers())
+def test_no_time_is_left_in_the_first_seconds_of_an_hour(now_ms: int, seed: int) -> None:
+    after_ms = now_ms + hour_wait_ms(now_ms, random.Random(seed))
+    assert not is_quiet(after_ms)
+    assert after_ms == now_ms or 5_000 <= after_ms % 3_600_000 <= 8_000
+
+
+def test_the_first_seconds_of_an_hour_are_five() -> None:
+    source = random.Random(1)
+    assert hour_wait_ms(NEXT_HOUR_MS - 1, source) == 0
+    assert hour_wait_ms(NEXT_HOUR_MS, source) >= 5_000
+    assert hour_wait_ms(NEXT_HOUR_MS + 4_999, source) >= 1
+    assert hour_wait_ms(NEXT_HOUR_MS + 5_000, source) == 0
 
 
 def test_threads_share_one_pace(tmp_path: Path) -> None:
@@ -95,76 +136,83 @@ def test_threads_share_one_pace(tmp_path: Path) -> None:
         thread.join()
     assert len(granted) == 90
     # A grant is written down a little after it was given, so the pace as a whole is what is exact.
-    assert max(granted) - 1_712_752_496_000 >= 89 * 1000 / 20
+    assert max(granted) - NOON_MS >= 89 * 1000 / 20
 
 
-def test_processes_share_one_pace(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _WORKER, str(tmp_path / "budget")]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    granted = sorted(int(line) for worker in workers for line in worker.communicate()[0].split())
-    assert len(granted) == 120
-    assert [worker.returncode for worker in workers] == [0, 0, 0]
-    # 100 steps of 1/98 s; the rest is what lies between a grant and its time stamp.
-    assert all(later - earlier > 950_000 for earlier, later in zip(granted, granted[100:], strict=False))
+def test_processes_share_one_pace_and_a_killed_one_stops_nobody(tmp_path: Path) -> None:
+    doomed = worker(tmp_path, 10_000)
+    assert doomed.stdout is not None
+    doomed.stdout.readline()  # it is at it
+    others = [worker(tmp_path, 60) for _ in range(3)]
+    assert others[0].stdout is not None
+    first = others[0].stdout.readline()
+    doomed.kill()
+    said = [doomed.communicate()[0], first, *(other.communicate()[0] for other in others)]
+    granted = sorted(int(line) for text in said for line in text.split())
 
-
-def test_a_cool_down_of_one_process_holds_for_another(tmp_path: Path) -> None:
-    hand = Hand()
-    one, other = budget_at(tmp_path, hand, 50), budget_at(tmp_path, hand, 50)
-    other.acquire(1)
-    before_ms = hand()
-    one.cool_down(3, "too many visits")
-    other.acquire(10)
-    assert hand() - before_ms >= 3000
-
-
-def test_a_cool_down_that_lasts_longer_than_the_patience_is_told_at_once(tmp_path: Path) -> None:
-    hand = Hand()
-    budget = budget_at(tmp_path, hand, 50)
-    budget.cool_down(600, "HTTP 403 'access too frequent'")
-    before_ms = hand()
-    with pytest.raises(Banned, match="access too frequent") as caught:
-        budget.acquire(30)
-    assert hand() == before_ms
-    assert caught.value.retry_after_s == pytest.approx(600, abs=1)
-
-
-def test_a_shorter_cool_down_does_not_end_a_longer_one(tmp_path: Path) -> None:
-    hand = Hand()
-    budget = budget_at(tmp_path, hand, 50)
-    budget.cool_down(600, "banned")
-    budget.cool_down(2, "too many visits")
-    with pytest.raises(Banned, match="banned"):
-        budget.acquire(30)
+    assert [other.returncode for other in others] == [0, 0, 0]
+    assert len(granted) > 180
+    assert most_in(granted, 1000) <= 100
 
 
 def test_a_clock_set_back_stops_nobody(tmp_path: Path) -> None:
     hand = Hand()
     budget = budget_at(tmp_path, hand, 10)
     budget.acquire(1)
+    budget.slow_down("10006")
     budget.cool_down(2, "too many visits")
-    hand.now_ms -= 3_600_000
+    hand.now_ms -= 1_800_000
     before_ms = hand()
     budget.acquire(10)
     assert hand() - before_ms <= 2200
-
-
-def test_no_turn_in_time_is_an_error(tmp_path: Path) -> None:
-    hand = Hand()
-    budget = budget_at(tmp_path, hand, 0.5)
-    budget.acquire(1)
-    with pytest.raises(RateLimited, match="BYBIT_REQUESTS_PER_SECOND"):
-        budget.acquire(1)
+    # The slow-down counts from now, so a minute later it is over.
+    hand.now_ms += 60_000
+    assert len(grants_until(budget, hand, hand() + 1000)) >= 9
 
 
 def test_a_file_that_is_not_ours_is_begun_anew(tmp_path: Path) -> None:
-    (tmp_path / "budget").write_text("{ not json")
-    hand = Hand()
-    budget_at(tmp_path, hand, 10).acquire(1)
-    assert json.loads((tmp_path / "budget").read_bytes())["tat_us"] > 0
+    for text in ("{ not json", '"a string"', '{"tat_us": "soon"}', "\xff" * 2000, '{"slow_share": null}'):
+        (tmp_path / "budget").write_text(text, encoding="latin-1")
+        budget_at(tmp_path, Hand(), 10).acquire(1)
+        assert json.loads((tmp_path / "budget").read_bytes())["tat_us"] > 0
+
+
+@pytest.mark.parametrize("more", [{}, {"a field of a later version": [1]}])
+def test_a_cool_down_of_another_version_is_kept(tmp_path: Path, more: dict[str, object]) -> None:
+    record = {"tat_us": 0, "cool_until_ms": NOON_MS + 600_000, "cool_s": 600.0, "reason": "banned", **more}
+    (tmp_path / "budget").write_text(json.dumps(record).ljust(2048))
+    with pytest.raises(Banned, match="banned"):
+        budget_at(tmp_path, Hand(), 10).acquire(1)
+
+
+@pytest.mark.parametrize("reason", ["\U0001f6d1" * 10_000, "\x00\x01\n" * 10_000, "\udcff" * 300, '"' * 10_000])
+def test_no_reason_is_too_long_or_too_strange_for_the_record(tmp_path: Path, reason: str) -> None:
+    budget_at(tmp_path, Hand(), 10).cool_down(600, reason)
+    with pytest.raises(Banned):
+        budget_at(tmp_path, Hand(), 10).acquire(1)
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="request budget"):
         FileBudget(tmp_path / "file" / "budget", 10).acquire(1)
+
+
+def test_who_queues_behind_a_thread_that_waits_out_a_cool_down_is_told_of_it(tmp_path: Path) -> None:
+    hand = Hand()
+    refused: list[Banned | RateLimited] = []
+
+    def sleep(seconds: float) -> None:
+        try:
+            budget.acquire(0)  # as another thread: the turnstile is taken
+        except (Banned, RateLimited) as exc:
+            refused.append(exc)
+        hand.sleep(seconds)
+
+    budget = FileBudget(tmp_path / "budget", 10, clock_ms=hand, sleep=sleep)
+    budget.cool_down(20, "too many visits")
+    budget.acquire(60)
+    budget.acquire(60)
+
+    assert [type(error) for error in refused] == [Banned, RateLimited]
+    assert "too many visits" in str(refused[0])
