@@ -122,9 +122,10 @@ class Settings:
     """
 
     def __init__(self, bybit: BybitSettings, kline: KlineSettings, *, simulated: bool = False) -> None:
-        self.bybit = bybit
         self.home = _home(kline.home)
         self.simulated = simulated or self.home.name == "simulated"
+        # The key is one of the real exchange: a simulator would refuse it.
+        self.bybit = bybit.model_copy(update={"api_key": None, "api_secret": None}) if self.simulated else bybit
         if simulated and self.home.name != "simulated":
             self.home = self.home / "simulated"
         self.database_url = None if self.simulated else kline.database_url

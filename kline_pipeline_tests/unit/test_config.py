@@ -48,10 +48,38 @@ def test_simulated_settings_live_apart_and_ignore_the_database(monkeypatch: pyte
     monkeypatch.setenv("KLINE_HOME", str(tmp_path))
     monkeypatch.setenv("KLINE_DATABASE_URL", "postgresql://u:p@h/d")
     monkeypatch.setenv("KLINE_SNAPSHOT_URL", str(tmp_path / "real"))
+    monkeypatch.setenv("BYBIT_API_KEY", "mine")
+    monkeypatch.setenv("BYBIT_API_SECRET", "geheim")
+    monkeypatch.setenv("BYBIT_CACHE_URL", "redis://elsewhere")
 
     settings = Settings.load(simulated=True)
 
     assert settings.home == tmp_path / "simulated"
     assert settings.database_url is None
     assert settings.ignored_database_url
+    assert settings.bybit.api_key is None
+    assert settings.cache_url is not None
+    assert settings.cache_url.get_secret_value() == f"file:{tmp_path}/simulated/cache"
     assert settings.snapshot_url == str(tmp_path / "simulated/snapshots")
+
+
+@pytest.mark.parametrize("url", ["redis:/nowhere", "memcached://x", "file:", "/a/folder"])
+def test_a_cache_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("BYBIT_CACHE_URL", url)
+    with pytest.raises(ConfigError, match="BYBIT_CACHE_URL"):
+        Settings.load()
+
+
+def test_a_key_without_its_secret_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYBIT_API_KEY", "mine")
+    with pytest.raises(ConfigError, match="BYBIT_API_SECRET") as caught:
+        Settings.load()
+    assert "mine" not in str(caught.value)
+
+
+def test_secrets_have_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("API_KEY", "API_SECRET"):
+        monkeypatch.setenv(f"BYBIT_{name}", "geheim")
+    monkeypatch.setenv("BYBIT_CACHE_URL", "redis://:geheim@host")
+    settings = Settings.load()
+    assert "geheim" not in repr(settings.bybit) + str(settings.bybit) + repr(vars(settings))
