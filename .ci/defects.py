@@ -53,7 +53,7 @@ DEFECTS = (
     Defect("a listing of last week is believed", "direct/candles.py", "self._source.listing(*self._names, again=True)", "self._source.listing(*self._names)", FETCH),
     Defect("missing and not listed are one", "direct/candles.py", "if len(missing):\n            raise", "if False:\n            raise", FETCH),
     Defect("the first of two contradicting rows wins", "direct/verdict.py", "if not same:", "if False:", FETCH),
-    Defect("the cache keeps what may still change", "direct/source.py", "page.window.end_ms <= page.server_time_ms - SETTLED_MS", "page.rows.num_rows", FETCH),
+    Defect("the cache keeps what may still change", "direct/source.py", "page.window.end_ms <= page.server_time_ms - SETTLED_MS", "bool(page.rows.num_rows)", FETCH),
     Defect("--refetch reads the cache", "direct/source.py", "self._readable = None if refetch else cache", "self._readable = cache", FETCH),
     Defect("inverse takes linear candles", "direct/candles.py", 'if series.category == "inverse":', "if False:", FETCH),
     Defect("the last N are a shorter list", "direct/latest.py", "if len(candles) == count:", "if len(candles):", FETCH),

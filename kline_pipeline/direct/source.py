@@ -49,6 +49,7 @@ class Source:
         self.cache = cache
         self._readable = None if refetch else cache
         self._listings: dict[tuple[str, str], Listing] = {}
+        self._kept: set[tuple[Series, Window]] = set()
         self._probed: set[tuple[str, str]] = set()
 
     def page(self, series: Series, window: Window) -> Page:
@@ -58,7 +59,10 @@ class Source:
             ExchangeError: no usable answer after all attempts.
         """
         kept = self._readable.page(series, window) if self._readable is not None else None
-        return kept if kept is not None else self.page_again(series, window)
+        if kept is None:
+            return self.page_again(series, window)
+        self._kept.add((series, window))
+        return kept
 
     def page_again(self, series: Series, window: Window) -> Page:
         """Return a page as the exchange has it now.
@@ -66,11 +70,13 @@ class Source:
         Raises:
             ExchangeError: no usable answer after all attempts.
         """
+        self._kept.discard((series, window))
         return self.client.kline_page(series, window)
 
     def keep(self, page: Page) -> None:
         """Keep a page that proved right, once its candles have long closed."""
-        if self.cache is not None and page.window.end_ms <= page.server_time_ms - SETTLED_MS:
+        settled = page.window.end_ms <= page.server_time_ms - SETTLED_MS
+        if self.cache is not None and settled and (page.series, page.window) not in self._kept:
             self.cache.keep(page)
 
     def known_listing(self, category: str, symbol: str) -> Listing | None:

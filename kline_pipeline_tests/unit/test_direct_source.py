@@ -81,6 +81,13 @@ def test_the_second_fetch_of_a_closed_month_asks_for_nothing(cache: PageCache) -
     assert fetch(CASE, MARCH, cache) == (first, 0)
 
 
+def test_a_page_from_the_cache_is_not_written_again(cache: PageCache, tmp_path: Path) -> None:
+    fetch(CASE, MARCH, cache)
+    before = {path: path.stat().st_ino for path in tmp_path.rglob("*.page")}
+    fetch(CASE, MARCH, cache)
+    assert {path: path.stat().st_ino for path in tmp_path.rglob("*.page")} == before
+
+
 def test_the_second_fetch_across_the_first_candle_asks_for_nothing(cache: PageCache) -> None:
     born = replace(CASE, lives=((ms("2024-03-10 05:17"), None),))
     first, _ = fetch(born, MARCH, cache)
