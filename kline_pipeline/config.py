@@ -214,8 +214,9 @@ def _cache_location(configured: SecretStr | None, default: Path, *, simulated: b
 
 def _sentence(exc: ValidationError) -> str:
     prefix = "BYBIT_" if exc.title == "BybitSettings" else "KLINE_"
-    problems = [
-        f"{prefix}{'_'.join(map(str, error['loc'])).upper()}: {error['msg'].removeprefix('Value error, ')}"
-        for error in exc.errors()
-    ]
+    problems = []
+    for error in exc.errors():
+        name = "_".join(map(str, error["loc"])).upper()  # empty where fields contradict each other
+        told = error["msg"].removeprefix("Value error, ")
+        problems.append(f"{prefix}{name}: {told}" if name else told)
     return "; ".join(problems) + " (see .env.example)"

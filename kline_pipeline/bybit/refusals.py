@@ -104,7 +104,10 @@ def code_refusal(answer: "Answer", code: int, message: str) -> ExchangeError:
         text = message.lower()
         kind, advice = next((kind, told) for part, kind, told in _PARAMETERS if part in text)
         return answer.error(kind, came, advice, ret_code=code)
-    unknown = UnexpectedAnswer, "no rule knows this code, nothing of it was used"
+    unknown = (
+        UnexpectedAnswer,
+        "no rule knows this code, nothing of it was used; look it up in the documentation of v5, and report it",
+    )
     known, advice = _CODES.get(code, unknown)
     if known is Banned:
         return _banned(answer, came, code)
