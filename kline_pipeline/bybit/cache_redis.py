@@ -45,8 +45,8 @@ class RedisStore:
         name = f"[{host}]" if ":" in host else host
         self.location = f"{scheme}://{name}:{options.get('port', 6379)}/{options.get('db', 0)}"
         self._ttl_ms = max(1, ttl_ms)
-        # One try more, for a connection that the server has closed meanwhile.
-        ours: dict[str, Any] = {"retry": Retry(NoBackoff(), 1), "decode_responses": False, "protocol": 2}
+        # The pool itself replaces a connection that the server has closed; any other failure is a miss, not a wait.
+        ours: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "decode_responses": False, "protocol": 2}
         timeouts = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
         # Each release of redis-py types its answers in another way.
         self._redis: Any = Redis(connection_pool=ConnectionPool(**(options | ours | timeouts)))

@@ -159,7 +159,7 @@ class FileStore:
         return recorded.decode(errors="replace").strip() or None if recorded is not None else None
 
     def claim(self, venue: str) -> str:
-        """Write the file `venue` where there is none; of two at once the later one stays, and both are told."""
+        """Write the file `venue` where there is none; of two at once the later stays, names keep them apart."""
         if self.owner() is None:
             self.write("venue", f"{venue}\n".encode(), self._clock_ms())
         return self.owner() or venue

@@ -4,7 +4,7 @@ import io
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +57,15 @@ def page() -> Page:
         rows=empty_candles(),
         clipped=0,
     )
+
+
+def in_threads(count: int, work: Callable[[], object]) -> None:
+    """Do the same in many threads at once."""
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 @pytest.fixture
@@ -154,12 +163,29 @@ def test_a_redis_out_of_reach_is_a_cache_of_misses_with_one_warning(
     assert [record.levelname for record in told] == ["WARNING"]
 
 
-def test_a_server_that_never_answers_costs_a_time_out_and_no_exception(told: list[logging.LogRecord]) -> None:
+def test_a_server_that_never_answers_is_asked_once_and_then_left_alone(told: list[logging.LogRecord]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         with opened(url, Clock()) as cache:
-            for _ in range(100):
+            for _ in range(5):
                 assert cache.page(MINUTE, WINDOW) is None
+                assert cache.note("lives/linear/BTCUSDT") is None
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert [record.levelname for record in told] == ["WARNING"]
+
+
+def test_threads_that_fail_together_tell_it_once(told: list[logging.LogRecord]) -> None:
+    clock = Clock()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        with opened(url, clock) as cache:
+            clock.now_ms += 60_000
+            told.clear()
+            in_threads(8, lambda: cache.page(MINUTE, WINDOW))
+            assert cache.misses == 8
     assert [record.levelname for record in told] == ["WARNING"]
 
 
@@ -178,13 +204,7 @@ def test_a_redis_that_is_full_takes_nothing_and_still_serves_what_it_has(
 def test_many_threads_share_a_cache(server: RedisServer) -> None:
     with opened(server.url, Clock()) as cache:
         cache.keep(page())
-        found = []
-        threads = [threading.Thread(target=lambda: found.append(cache.page(MINUTE, WINDOW))) for _ in range(32)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert None not in found
+        in_threads(32, lambda: cache.page(MINUTE, WINDOW))
         assert (cache.hits, cache.misses) == (32, 0)
 
 

@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,11 +193,14 @@ def test_a_note_whose_key_is_no_plain_path_is_refused(place: Place, key: str) ->
         cache.keep_note(key, b"")
 
 
-def test_a_venue_that_looks_like_a_path_stays_inside_the_store(place: Place, tmp_path: Path) -> None:
-    with place.cache(venue="../../up") as cache:
+@pytest.mark.parametrize("venue", ["..", ".", "../up", "a/../../up", "/up", "127.0.0.1:8080"])
+def test_a_venue_that_looks_like_a_path_stays_inside_the_store(place: Place, tmp_path: Path, venue: str) -> None:
+    with place.cache(venue=venue) as cache:
         cache.keep(page_of())
         assert cache.page(MINUTE, WINDOW) is not None
-    assert {path.name for path in tmp_path.iterdir()} <= {"pages"}
+        assert cache.stats().entries == 1
+    if place.url.startswith("file:"):
+        assert len(list(tmp_path.glob("pages/*/linear/1/BTCUSDT/*.page"))) == 1
 
 
 def damaged(content: bytes) -> Iterator[bytes]:
@@ -304,6 +308,22 @@ def test_hits_and_misses_add_up_over_caches_and_are_told_once(place: Place) -> N
         later.page(HOUR, WINDOW)
         assert (later.stats().hits, later.stats().misses) == (2, 2)
         assert (later.hits, later.misses) == (0, 1)
+
+
+def test_counts_of_many_at_once_are_all_there(place: Place) -> None:
+    store = place.store()
+
+    def count() -> None:
+        for _ in range(100):
+            store.count(1, 2)
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.counts() == (800, 1600)
+    store.close()
 
 
 @pytest.mark.parametrize(
