@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kline_pipeline.bybit.file_budget import FileBudget
-from kline_pipeline.bybit.pace import State, hour_wait_ms, is_quiet, pace, share_at
+from kline_pipeline.bybit.pace import State, Verdict, hour_wait_ms, is_quiet, pace, share_at
+from kline_pipeline.bybit.ratelimit import Turns
 from kline_pipeline.errors import Banned, RateLimited, StorageError
 from kline_pipeline_tests.budgets import NEXT_HOUR_MS, NOON_MS, Hand, grants_until, most_in
 
@@ -216,3 +217,23 @@ def test_who_queues_behind_a_thread_that_waits_out_a_cool_down_is_told_of_it(tmp
 
     assert [type(error) for error in refused] == [Banned, RateLimited]
     assert "too many visits" in str(refused[0])
+
+
+def test_who_loses_patience_is_not_told_of_a_cool_down_that_is_over() -> None:
+    hand = Hand()
+    refused: list[Banned | RateLimited] = []
+    verdicts = [Verdict(granted=False, now_ms=NOON_MS, wait_ms=5, cool_until_ms=NOON_MS + 5, reason="banned")]
+
+    def ask() -> Verdict:
+        if not verdicts and not refused:
+            with pytest.raises((Banned, RateLimited)) as caught:
+                turns.acquire(0)  # as another thread: the turnstile is taken
+            refused.append(caught.value)
+        return verdicts.pop() if verdicts else Verdict(granted=True, now_ms=hand())
+
+    turns = Turns(ask, clock_ms=hand, sleep=lambda _: refused.append(RateLimited("")), source=None)
+    turns.acquire(1)
+    refused.clear()
+    turns.acquire(1)
+
+    assert [type(error) for error in refused] == [RateLimited]
