@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kline_pipeline.simulator.instruments import Instrument
 
 CATEGORIES = ("linear", "inverse", "spot")
+# Arrow writes what is smaller than 0.000001 with an exponent.
+_PLAIN_DECIMALS = 6
 # open_time in ms, open, high, low, close, volume, turnover, as Bybit spells them.
 Row = tuple[str, str, str, str, str, str, str]
 Numbers = NDArray[Any]
@@ -87,20 +91,26 @@ def rows_newest_first(columns: Columns, decimals: tuple[int, int, int]) -> list[
     """Return wire rows, newest first; `decimals` are those of price, volume and turnover."""
     price, volume, turnover = decimals
     places = (0, price, price, price, price, volume, turnover)
-    texts = [_texts(column[::-1].tolist(), digits) for column, digits in zip(columns.arrays(), places, strict=True)]
+    texts = [_texts(column[::-1], digits) for column, digits in zip(columns.arrays(), places, strict=True)]
     return list(zip(*texts, strict=True))
 
 
-def _texts(values: list[int], decimals: int) -> list[str]:
-    # Bybit strips trailing zeros and ".0" in every column.
-    if decimals == 0:
-        return [str(value) for value in values]
+def _texts(values: Numbers, decimals: int) -> list[str]:
+    """Return numbers as Bybit spells them: trailing zeros and ".0" are stripped in every column."""
+    small = decimals > _PLAIN_DECIMALS and bool(np.any(values * 10.0**_PLAIN_DECIMALS < 10.0**decimals))
+    if values.dtype == np.int64 and not small:
+        # By columns: a page has 7000 numbers, and Python takes a microsecond for each.
+        words = np.ascontiguousarray(np.stack([values, values >> 63], axis=1))
+        exact = pa.Array.from_buffers(pa.decimal128(38, decimals), len(values), [None, pa.py_buffer(words)])
+        texts = pc.cast(exact, pa.string())
+        plain: list[str] = (pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".") if decimals else texts).to_pylist()
+        return plain
     scale = 10**decimals
-    texts = []
-    for value in values:
+    spelled = []
+    for value in values.tolist():
         whole, rest = divmod(value, scale)
-        texts.append(f"{whole}.{rest:0{decimals}d}".rstrip("0") if rest else str(whole))
-    return texts
+        spelled.append(f"{whole}.{rest:0{decimals}d}".rstrip("0") if rest else str(whole))
+    return spelled
 
 
 class History(Protocol):

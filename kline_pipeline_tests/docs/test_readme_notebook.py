@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+from matplotlib import pyplot as plt
 
 from kline_pipeline import cli
 from kline_pipeline.config import Settings
@@ -49,4 +50,4 @@ def test_the_notebook_of_the_readme_runs() -> None:
     assert len(names["fetched"]) == 2 * 1440  # type: ignore[arg-type]
     assert len(names["gaps"]) == 0  # type: ignore[arg-type]
     assert len(names["candles"]) == 44_640  # type: ignore[arg-type]
-    assert len(mpl.pyplot.gcf().axes[0].lines) == 1
+    assert len(plt.gcf().axes[0].lines) == 1
