@@ -4,15 +4,17 @@ The map, in the order of the flow:
 
     market/         what a candle history is: interval and its grid, series, window, the columns
     datasets        what datasets.toml declares: which series, from when, cut into which partitions
-    bybit/          the exchange: questions, answers, retries, the request budget, full pages, listings
+    bybit/          the exchange: questions, answers, retries, the request budget, full pages, listings, page cache
     raw_batches/    what arrived, as it arrived, and what is still missing
     candles/        what it means: one exact row per open time
     checks/         is it true: one module per rule
     evidence/       what proves it: the coverage ledger, listings, revisions
     sinks/          where it lands: the table in PostgreSQL, the snapshots in Parquet
-    stages/         one partition through each step of the flow
+    stages/         one partition through each step of the flow, and what has landed read back
     pipeline        the whole flow for a range, without Dagster
-    opening         everything the flow needs, opened from the settings and closed in order
+    direct/         past the flow: candles straight from the exchange, complete or an exception, without a database
+    opening         everything these need, opened from the settings and closed in order
+    api             the notebook: candles as pandas frames
 
     defs/           the same flow as Dagster assets, partitions, checks and runs; definitions: what Dagster loads
     cli/            the commands, one module each

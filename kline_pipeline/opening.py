@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from kline_pipeline.bybit.cache import PageCache, open_cache
+from kline_pipeline.bybit.cache.page_cache import PageCache, open_cache
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.bybit.file_budget import FileBudget
 from kline_pipeline.bybit.ratelimit import Budget

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kline_pipeline.bybit.cache import PageCache
+from kline_pipeline.bybit.cache.page_cache import PageCache
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.config import BybitSettings
 from kline_pipeline.direct.source import Source

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from kline_pipeline.bybit.cache_stores import Store
-    from kline_pipeline.bybit.cache_upkeep import CacheStats
+    from kline_pipeline.bybit.cache.stores import Store
+    from kline_pipeline.bybit.cache.upkeep import CacheStats
     from kline_pipeline.config import Settings
 
 app = typer.Typer(no_args_is_help=True, help="What the cache of `fetch` and `latest` holds, and emptying it.")
@@ -32,7 +32,7 @@ def stats(
     import json
     from dataclasses import asdict
 
-    from kline_pipeline.bybit.cache_upkeep import stats_of
+    from kline_pipeline.bybit.cache.upkeep import stats_of
     from kline_pipeline.config import Settings
 
     settings = Settings.load(simulated=bool(ctx.obj))
@@ -55,7 +55,7 @@ def clear(
 
     Example: kline-pipeline cache clear 'linear:BTC*:*'
     """
-    from kline_pipeline.bybit.cache_upkeep import clear_store
+    from kline_pipeline.bybit.cache.upkeep import clear_store
     from kline_pipeline.config import Settings
 
     with _opened(Settings.load(simulated=bool(ctx.obj))) as store:
@@ -68,7 +68,7 @@ def clear(
 
 @contextmanager
 def _opened(settings: "Settings") -> Iterator["Store | None"]:
-    from kline_pipeline.bybit.cache_upkeep import open_store
+    from kline_pipeline.bybit.cache.upkeep import open_store
 
     if settings.cache_url is None:
         yield None

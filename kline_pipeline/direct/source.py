@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from kline_pipeline.bybit.cache import PageCache
+from kline_pipeline.bybit.cache.page_cache import PageCache
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.bybit.lives import probe_lives
 from kline_pipeline.bybit.pages import MAX_SLOTS, Page

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kline_pipeline import log
-from kline_pipeline.bybit.cache import PageCache, open_cache
+from kline_pipeline.bybit.cache.page_cache import PageCache, open_cache
 from kline_pipeline.bybit.pages import Page
 from kline_pipeline.errors import StorageError
 from kline_pipeline.market.schema import empty_candles

@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from kline_pipeline.bybit.cache import PageCache, open_cache
-from kline_pipeline.bybit.cache_entries import page_name
-from kline_pipeline.bybit.cache_stores import Store
-from kline_pipeline.bybit.cache_upkeep import open_store
+from kline_pipeline.bybit.cache.entries import page_name
+from kline_pipeline.bybit.cache.page_cache import PageCache, open_cache
+from kline_pipeline.bybit.cache.stores import Store
+from kline_pipeline.bybit.cache.upkeep import open_store
 from kline_pipeline.bybit.pages import Page
 from kline_pipeline.errors import ConfigError, VenueMismatch
 from kline_pipeline.market.schema import CANDLE_SCHEMA
@@ -396,7 +396,7 @@ def test_a_cache_that_was_emptied_goes_on(place: Place) -> None:
 WRITER = """
 import sys
 import pyarrow as pa
-from kline_pipeline.bybit.cache import open_cache
+from kline_pipeline.bybit.cache.page_cache import open_cache
 from kline_pipeline.bybit.pages import Page
 from kline_pipeline.market.schema import CANDLE_SCHEMA
 from kline_pipeline.market.series import Series

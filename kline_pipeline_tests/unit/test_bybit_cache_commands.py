@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kline_pipeline import cli
-from kline_pipeline.bybit.cache import open_cache
+from kline_pipeline.bybit.cache.page_cache import open_cache
 from kline_pipeline.bybit.pages import Page
 from kline_pipeline.market.schema import empty_candles
 from kline_pipeline.market.series import Series

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kline_pipeline.bybit.cache import PageCache, open_cache
-from kline_pipeline.bybit.cache_upkeep import open_store, stats_of
+from kline_pipeline.bybit.cache.page_cache import PageCache, open_cache
+from kline_pipeline.bybit.cache.upkeep import open_store, stats_of
 from kline_pipeline.bybit.pages import Page
 from kline_pipeline.errors import ConfigError, StorageError
 from kline_pipeline.market.schema import empty_candles

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kline_pipeline.bybit.cache import PageCache, open_cache
+from kline_pipeline.bybit.cache.page_cache import PageCache, open_cache
 from kline_pipeline.direct.candles import Fetch
 from kline_pipeline.direct.source import SETTLED_MS, pages_of
 from kline_pipeline.errors import IncompleteWindow

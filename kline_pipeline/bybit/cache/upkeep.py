@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from kline_pipeline.bybit.cache_entries import series_keys
-from kline_pipeline.bybit.cache_stores import FileStore, Store, Stored
+from kline_pipeline.bybit.cache.entries import series_keys
+from kline_pipeline.bybit.cache.stores import FileStore, Store, Stored
 from kline_pipeline.errors import ConfigError
 from kline_pipeline.market.interval import DAY_MS
 
@@ -52,7 +52,7 @@ def open_store(url: str, *, ttl_days: float, clock_ms: Callable[[], int]) -> Sto
     if folder != url and Path(folder).is_absolute():
         return FileStore(Path(folder), clock_ms)
     if url.startswith(("redis://", "rediss://")):
-        from kline_pipeline.bybit.cache_redis import RedisStore  # noqa: PLC0415 - 150 ms that a folder need not pay
+        from kline_pipeline.bybit.cache.redis_store import RedisStore  # noqa: PLC0415 - 150 ms that a folder need not pay
 
         return RedisStore(url, round(ttl_days * DAY_MS))
     raise ConfigError("BYBIT_CACHE_URL must be file:FOLDER, redis://HOST:PORT/N or none")

@@ -1,4 +1,4 @@
-"""Where entries of the cache lie: what every store can do, and the store in a folder; Redis is in cache_redis.
+"""Where entries of the cache lie: what every store can do, and the store in a folder; Redis is in redis_store.
 
 A store keeps bytes under names. What they are, how old they may be, and how many there may be is decided in cache.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from kline_pipeline.bybit.cache_entries import NOTES, series_keys
+from kline_pipeline.bybit.cache.entries import NOTES, series_keys
 from kline_pipeline.errors import StorageError
 from kline_pipeline.market.series import CATEGORIES
 

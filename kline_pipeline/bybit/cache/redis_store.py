@@ -1,4 +1,4 @@
-"""The store of the cache in a Redis, whose time-to-live removes old entries; what a store can do is in cache_stores.
+"""The store of the cache in a Redis, whose time-to-live removes old entries; what a store can do is in stores.
 
 Everything lies under the prefix kline-pipeline: so that a Redis may be shared with others; the index of entries is a
 sorted set by the time written, and no command touches any other key.
@@ -16,7 +16,7 @@ from redis.connection import ConnectionPool, parse_url
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from kline_pipeline.bybit.cache_stores import Stored
+from kline_pipeline.bybit.cache.stores import Stored
 from kline_pipeline.errors import ConfigError, StorageError
 
 _PREFIX: Final = "kline-pipeline:"

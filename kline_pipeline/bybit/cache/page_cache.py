@@ -1,7 +1,7 @@
 """The cache of pages that can change no more, for `fetch` and `latest`; the pipeline never reads evidence from here.
 
 It never makes a fetch fail: where the store fails, a page is a miss and one line says so. Which pages are immutable is
-decided by the caller; how entries look is in cache_entries, where they lie in cache_stores and cache_redis.
+decided by the caller; how entries look is told in entries, where they lie in stores and redis_store.
 """
 
 import logging
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from kline_pipeline.bybit.cache_entries import (
+from kline_pipeline.bybit.cache.entries import (
     Entry,
     note_name,
     pack,
@@ -19,8 +19,8 @@ from kline_pipeline.bybit.cache_entries import (
     unpack,
     unpack_page,
 )
-from kline_pipeline.bybit.cache_stores import Store
-from kline_pipeline.bybit.cache_upkeep import CacheStats, SizeBound, clear_store, open_store, stats_of
+from kline_pipeline.bybit.cache.stores import Store
+from kline_pipeline.bybit.cache.upkeep import CacheStats, SizeBound, clear_store, open_store, stats_of
 from kline_pipeline.bybit.pages import Page
 from kline_pipeline.errors import CorruptFile, StorageError, VenueMismatch
 from kline_pipeline.market.interval import DAY_MS
