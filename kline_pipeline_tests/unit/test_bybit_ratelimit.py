@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kline_pipeline.bybit.file_budget import FileBudget
 from kline_pipeline.bybit.pace import State, Verdict, hour_wait_ms, is_quiet, pace, share_at
 from kline_pipeline.bybit.ratelimit import Turns
-from kline_pipeline.errors import Banned, RateLimited, StorageError
+from kline_pipeline.errors import Banned, ExchangeError, RateLimited, StorageError
 from kline_pipeline_tests.budgets import NEXT_HOUR_MS, NOON_MS, Hand, grants_until, most_in
 
 # Prints by which time of the clock each grant was judged.
@@ -221,7 +221,7 @@ def test_who_queues_behind_a_thread_that_waits_out_a_cool_down_is_told_of_it(tmp
 
 def test_who_loses_patience_is_not_told_of_a_cool_down_that_is_over() -> None:
     hand = Hand()
-    refused: list[Banned | RateLimited] = []
+    refused: list[ExchangeError] = []
     verdicts = [Verdict(granted=False, now_ms=NOON_MS, wait_ms=5, cool_until_ms=NOON_MS + 5, reason="banned")]
 
     def ask() -> Verdict:
