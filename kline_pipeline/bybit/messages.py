@@ -2,22 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Final
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kline_pipeline.bybit.digits import NotPlain, column
 from kline_pipeline.bybit.refusals import code_refusal, http_refusal
 from kline_pipeline.errors import ExchangeError, MalformedAnswer
-from kline_pipeline.market.schema import CANDLE_SCHEMA, NUMBER_COLUMNS
+from kline_pipeline.market.schema import CANDLE_SCHEMA
 
 BAN_S: Final = 600.0  # "wait at least 10 minutes", with no traffic at all (bybit-v5.md 3.1)
-_COLUMNS: Final = 1 + len(NUMBER_COLUMNS)
-_OPEN_TIME: Final = "^[0-9]{1,15}$"
-_PLAIN_DECIMAL: Final = r"^[0-9]+(\.[0-9]+)?$"
 
 
 class Envelope(msgspec.Struct, rename="camel"):
@@ -122,26 +118,14 @@ def kline_rows(answer: Answer, envelope: Envelope, *, category: str, symbol: str
         raise malformed(answer, f"candles of symbol {result.symbol!r} instead of {symbol!r}")
     if result.category != category:
         raise malformed(answer, f"candles of category {result.category!r} instead of {category!r}")
-    texts = _flat(answer, result.rows)
-    columns = [texts.take(pa.array(np.arange(index, len(texts), _COLUMNS))) for index in range(_COLUMNS)]
-    _check(answer, columns[0], _OPEN_TIME, "an open time that is no millisecond number")
-    _check(answer, texts, _PLAIN_DECIMAL, "a number that is no plain decimal")
-    return pa.table([pc.cast(columns[0], pa.int64()), *columns[1:]], schema=CANDLE_SCHEMA)
+    columns = list(zip(*result.rows, strict=True)) or [()] * len(CANDLE_SCHEMA.names)
+    times = _column(answer, columns[0], "an open time that is no millisecond number", whole=True)
+    numbers = [_column(answer, texts, "a number that is no plain decimal") for texts in columns[1:]]
+    return pa.table([pc.cast(times, pa.int64()), *numbers], schema=CANDLE_SCHEMA)
 
 
-def _flat(answer: Answer, rows: Sequence[tuple[str, ...]]) -> pa.StringArray:
-    # By buffers, not pa.array(list): that imports pandas, a second per process (style.md).
-    values = list(chain.from_iterable(rows))
-    data = "".join(values).encode()
-    if not data.isascii():
-        raise malformed(answer, "a row with characters that no number has")
-    offsets = np.zeros(len(values) + 1, np.int32)
-    np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=offsets[1:])
-    return pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(data))
-
-
-def _check(answer: Answer, texts: pa.StringArray, pattern: str, what: str) -> None:
-    good = pc.match_substring_regex(texts, pattern)
-    if len(texts) and not pc.all(good).as_py():
-        offender = texts.filter(pc.invert(good))[0].as_py()
-        raise malformed(answer, f"{what} ({answer.hide(offender)[:40]!r})")
+def _column(answer: Answer, texts: Sequence[str], what: str, *, whole: bool = False) -> pa.StringArray:
+    try:
+        return column(texts, whole=whole)
+    except NotPlain as exc:
+        raise malformed(answer, f"{what} ({answer.hide(exc.text)[:40]!r})") from exc
