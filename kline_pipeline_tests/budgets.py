@@ -37,3 +37,26 @@ def grants_until(budget: Budget, hand: Hand, end_ms: int) -> list[int]:
         budget.acquire(600)
         times.append(hand())
     return [when for when in times if when < end_ms]
+
+
+def arrivals_around_a_stall(budget: Budget, hand: Hand, stall_ms: int) -> list[int]:
+    """Return when requests arrive, ascending, that are sent for 5 s, into a stall of the network, and 6 s beyond it.
+
+    What is sent during the stall arrives at its end, all at once; nobody holds back but the budget.
+    """
+    begins_ms = hand() + 5000
+    ends_ms = begins_ms + stall_ms
+    first_ms: list[int] = []
+    arrived = []
+
+    def lag_s() -> float:
+        return (hand() - first_ms[0]) / 1000 if first_ms and hand() < ends_ms else 0.0
+
+    while hand() < ends_ms + 6000:
+        budget.acquire(600, lag_s)
+        sent_ms = hand()
+        stalled = begins_ms <= sent_ms < ends_ms
+        if stalled and not first_ms:
+            first_ms.append(sent_ms)
+        arrived.append(ends_ms if stalled else sent_ms)
+    return sorted(arrived)

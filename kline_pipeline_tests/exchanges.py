@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from kline_pipeline.bybit.client import BybitClient
+from kline_pipeline.bybit.ratelimit import Lag, no_lag
 from kline_pipeline.config import BybitSettings
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.market import SyntheticHistory
@@ -25,7 +26,7 @@ class RecordingBudget:
         self.cool_downs: list[float] = []
         self.slow_downs: list[str] = []
 
-    def acquire(self, timeout_s: float) -> None:
+    def acquire(self, timeout_s: float, lag_s: Lag = no_lag) -> None:
         self.acquired += 1
 
     def cool_down(self, seconds: float, reason: str) -> None:

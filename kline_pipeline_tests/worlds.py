@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import text
 
 from kline_pipeline.bybit.client import BybitClient
+from kline_pipeline.bybit.ratelimit import Lag, no_lag
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell, Dataset
@@ -32,7 +33,7 @@ def ms(text_: str) -> int:
 class NoBudget:
     """A budget without a limit: the clock of these tests stands still."""
 
-    def acquire(self, timeout_s: float) -> None:
+    def acquire(self, timeout_s: float, lag_s: Lag = no_lag) -> None:
         """Grant at once."""
 
     def cool_down(self, seconds: float, reason: str) -> None:

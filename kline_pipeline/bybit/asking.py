@@ -6,8 +6,8 @@ What is asked, and what an answer holds, is told in client and messages; when a 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 from kline_pipeline.bybit.connection import Connection
@@ -50,6 +50,7 @@ class Asking:
         self._budget = budget
         self._sleep = sleep
         self._lock = threading.Lock()
+        self._waiting: dict[object, float] = {}  # when it was sent, by request, the oldest first
 
     def ask(self, kind: str, params: Mapping[str, str], asked: str, read: Callable[[Answer, Envelope], T]) -> T:
         """Return what `read` makes of a good answer, after as many tries as it takes.
@@ -81,10 +82,11 @@ class Asking:
         turns_s: list[float],
     ) -> T:
         began_s = time.monotonic()
-        self._budget.acquire(_BUDGET_TIMEOUT_S)
+        self._budget.acquire(_BUDGET_TIMEOUT_S, self._lag_s)
         turns_s.append(time.monotonic() - began_s)
         try:
-            answer = self._connection.get(_PATHS.get(kind, f"/v5/market/{kind}"), params, asked)
+            with self._sent():
+                answer = self._connection.get(_PATHS.get(kind, f"/v5/market/{kind}"), params, asked)
             envelope = open_envelope(answer)
             self._connection.clock.heard(envelope.time or 0)
             value = read(answer, envelope)
@@ -97,6 +99,24 @@ class Asking:
         self._count(kind, "ok", envelope.time or 0)
         self._heed_limit(answer, envelope.time or 0)
         return value
+
+    @contextmanager
+    def _sent(self) -> Iterator[None]:
+        """Count a request as waiting for its answer for the length of the block."""
+        ticket = object()
+        with self._lock:
+            self._waiting[ticket] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._waiting[ticket]
+
+    def _lag_s(self) -> float:
+        """Return how long the oldest request has been waiting for its answer."""
+        with self._lock:
+            oldest_s = next(iter(self._waiting.values()), None)
+        return 0.0 if oldest_s is None else time.monotonic() - oldest_s
 
     def _set_clock(self) -> None:
         """Ask for the time, by which the next try is signed; without an answer that try may be refused again."""

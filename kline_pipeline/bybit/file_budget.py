@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from kline_pipeline.bybit.pace import State, Verdict, pace
-from kline_pipeline.bybit.ratelimit import Turns, tell_slow_down
+from kline_pipeline.bybit.ratelimit import Lag, Turns, no_lag, tell_slow_down
 from kline_pipeline.errors import StorageError
 
 _RECORD_BYTES: Final = 2048
@@ -49,9 +49,9 @@ class FileBudget:
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
         self._turns = Turns(self._ask, clock_ms=clock_ms, sleep=sleep, source=source)
 
-    def acquire(self, timeout_s: float) -> None:
+    def acquire(self, timeout_s: float, lag_s: Lag = no_lag) -> None:
         """Return when one request may be sent; see Budget."""
-        self._turns.acquire(timeout_s)
+        self._turns.acquire(timeout_s, lag_s)
 
     def cool_down(self, seconds: float, reason: str) -> None:
         """Let nobody send a request for `seconds`; see Budget."""
@@ -65,10 +65,10 @@ class FileBudget:
         if counted:
             tell_slow_down(state.slow_share, reason)
 
-    def _ask(self) -> Verdict:
+    def _ask(self, lag_s: float) -> Verdict:
         # The clock is read under the lock: who waited for it would judge by an old time.
         with self._shared() as state:
-            return state.ask(self._pace, self._clock_ms())
+            return state.ask(self._pace, self._clock_ms(), lag_s)
 
     @contextmanager
     def _shared(self) -> Iterator[State]:

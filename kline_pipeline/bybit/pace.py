@@ -25,6 +25,15 @@ SLOW_ONCE_S: Final = 1.0
 SLOW_REPEATED_S: Final = 60.0
 # What Bybit's own skill file advises after repeated 10006 (bybit-v5.md 3.1).
 SLOW_COOL_S: Final = 10.0
+# The exchange counts what arrives. What waits on the way, in a network that stalls or on a busy machine, arrives all
+# at once. Of 600 requests in 5 s the ceiling of 110/s leaves room for half a second of that. So the longer the oldest
+# request has been waiting for its answer, the slower the others leave: after a stall of any length up to 10 s, which is
+# as long as an answer is waited for, no 5 s hold more than 600 (a test stalls it).
+LAG_LEAST_S: Final = 0.25
+LAG_KEPT_S: Final = 5.0
+LAG_REQUESTS: Final = 590
+LAG_BASE_S: Final = 5.0
+LAG_FACTOR: Final = 2.0
 # 10006 was seen on the public kline at 21:00:03 (bybit-v5.md 3.1): load at the candle close, so we stay away from it.
 QUIET_MS: Final = 5_000
 _QUIET_JITTER_MS: Final = 3_000
@@ -80,6 +89,13 @@ def share_at(share: float, at_ms: int, now_ms: int) -> float:
     return float(min(1.0, share * 2**doublings))
 
 
+def lag_share(at: Pace, lag_s: float) -> float:
+    """Return the share of a pace that is left while the oldest request has been waiting for its answer for so long."""
+    if lag_s < LAG_LEAST_S:
+        return 1.0
+    return min(1.0, LAG_REQUESTS / (LAG_BASE_S + LAG_FACTOR * lag_s) * at.step_s)
+
+
 def is_quiet(now_ms: int) -> bool:
     """Say whether a time, UTC, is in the first 5 s of an hour, when nobody sends."""
     return now_ms % _HOUR_MS < QUIET_MS
@@ -133,6 +149,7 @@ class State:
     Attributes:
         tat_us: GCRA's theoretical arrival time, UTC microseconds.
         cool_until_ms: end of the newest cool-down; `cool_s` its length and `reason` its reason.
+        lag_s: the longest that a request waited for its answer lately; it counts until `lag_until_ms`.
         slow_share: share of the pace at `slow_at_ms`, the newest slow-down; `slow_before_ms` is the one before.
     """
 
@@ -143,10 +160,13 @@ class State:
     slow_share: float = 1.0
     slow_at_ms: int = 0
     slow_before_ms: int = 0
+    lag_s: float = 0.0
+    lag_until_ms: int = 0
 
-    def ask(self, at: Pace, now_ms: int) -> Verdict:
-        """Give a grant, or say how long there is none."""
+    def ask(self, at: Pace, now_ms: int, lag_s: float = 0.0) -> Verdict:
+        """Give a grant, or say how long there is none; the oldest request of who asks has waited for `lag_s`."""
         self._bound(at, now_ms)
+        self._lag(now_ms, lag_s)
         if self.cool_until_ms > now_ms:
             return Verdict(
                 granted=False,
@@ -157,7 +177,7 @@ class State:
             )
         if is_quiet(now_ms):
             return Verdict(granted=False, now_ms=now_ms)
-        rate = at.rate(share_at(self.slow_share, self.slow_at_ms, now_ms))
+        rate = at.rate(min(share_at(self.slow_share, self.slow_at_ms, now_ms), lag_share(at, self.lag_s)))
         (tat_us,), decision = GCRA().step([rate], (self.tat_us,), now_ms, 1)
         self.tat_us = int(tat_us)
         return Verdict(decision.allowed, now_ms, decision.retry_after_ms or 0)
@@ -178,6 +198,12 @@ class State:
         self.slow_before_ms, self.slow_at_ms = self.slow_at_ms, now_ms
         return True
 
+    def _lag(self, now_ms: int, lag_s: float) -> None:
+        if now_ms >= self.lag_until_ms:
+            self.lag_s = 0.0
+        if lag_s >= max(self.lag_s, LAG_LEAST_S):
+            self.lag_s, self.lag_until_ms = lag_s, now_ms + round(LAG_KEPT_S * 1000)
+
     def _bound(self, at: Pace, now_ms: int) -> None:
         """Cut times that lie too far ahead, as after a clock was set back."""
         ahead_us = round(max(at.burst, 1 / LEAST_SHARE) * (at.step_s * 1_000_000 + 1))
@@ -185,3 +211,4 @@ class State:
         self.cool_until_ms = min(self.cool_until_ms, now_ms + round(self.cool_s * 1000))
         self.slow_at_ms = min(self.slow_at_ms, now_ms)
         self.slow_before_ms = min(self.slow_before_ms, now_ms)
+        self.lag_until_ms = min(self.lag_until_ms, now_ms + round(LAG_KEPT_S * 1000))

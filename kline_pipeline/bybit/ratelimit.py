@@ -20,11 +20,23 @@ from kline_pipeline.market.window import iso
 logger: Final = logging.getLogger(__name__)
 
 
+Lag = Callable[[], float]
+
+
+def no_lag() -> float:
+    """Return that no request is waiting for its answer."""
+    return 0.0
+
+
 class Budget(Protocol):
     """A number of requests per second that several processes share."""
 
-    def acquire(self, timeout_s: float) -> None:
+    def acquire(self, timeout_s: float, lag_s: Lag = no_lag) -> None:
         """Return when one request may be sent; never in the first 5 s of an hour, UTC.
+
+        Args:
+            timeout_s: how long to wait for the turn.
+            lag_s: says how long the oldest request of this process has been waiting for its answer, seconds.
 
         Raises:
             RateLimited: no turn came within `timeout_s`, or none can.
@@ -47,7 +59,7 @@ class Turns:
     """The threads of one process, waiting for turns: one of them asks what is shared, the others queue behind it.
 
     Args:
-        ask: for a grant.
+        ask: for a grant, told how long the oldest request has been waiting for its answer, seconds.
         clock_ms: by which time-outs count; None is a clock that nobody sets.
         sleep: how to wait, seconds.
         source: of the instants after the start of an hour.
@@ -55,7 +67,7 @@ class Turns:
 
     def __init__(
         self,
-        ask: Callable[[], Verdict],
+        ask: Callable[[float], Verdict],
         *,
         clock_ms: Callable[[], int] | None,
         sleep: Callable[[float], None],
@@ -71,14 +83,14 @@ class Turns:
         self._awaited: Verdict | None = None
         self._told_until_ms = 0
 
-    def acquire(self, timeout_s: float) -> None:
+    def acquire(self, timeout_s: float, lag_s: Lag = no_lag) -> None:
         """Return when one request may be sent; see Budget."""
         until_ms = self._clock_ms() + round(timeout_s * 1000)
         turnstile = self._turnstiles.setdefault(os.getpid(), threading.Lock())
         if not turnstile.acquire(timeout=max(0.0, timeout_s)):
             raise _refusal(self._awaited, timeout_s)
         try:
-            while not (verdict := self._ask()).granted:
+            while not (verdict := self._ask(lag_s())).granted:
                 wait_ms = max(1, verdict.wait_ms, hour_wait_ms(verdict.now_ms, self._source))
                 self._awaited = replace(verdict, wait_ms=wait_ms)
                 if wait_ms > until_ms - self._clock_ms():

@@ -14,6 +14,11 @@ from typing import Final
 from sqlalchemy import Connection, Engine, TextClause, text
 
 from kline_pipeline.bybit.pace import (
+    LAG_BASE_S,
+    LAG_FACTOR,
+    LAG_KEPT_S,
+    LAG_LEAST_S,
+    LAG_REQUESTS,
     LEAST_SHARE,
     QUIET_MS,
     SHARE_DOUBLES_S,
@@ -25,16 +30,21 @@ from kline_pipeline.bybit.pace import (
     pace,
     repeated,
 )
-from kline_pipeline.bybit.ratelimit import Turns, tell_slow_down
+from kline_pipeline.bybit.ratelimit import Lag, Turns, no_lag, tell_slow_down
 from kline_pipeline.database.engine import Database
 
 # ruff: noqa: S608 - what is put into the statements is written here.
 # clock_timestamp() is called anew when the row had to be waited for, unlike now(); a test sets the clock.
 _NOW: Final = "coalesce(to_timestamp(cast(:now_s as float8)), clock_timestamp())"
-_SHARE: Final = (
+_LAG_SHARE: Final = (
+    f"case when lag_s >= {LAG_LEAST_S} and lag_until > {_NOW} "
+    f"then {LAG_REQUESTS} / ({LAG_BASE_S} + {LAG_FACTOR} * lag_s) * :step_s else 1 end"
+)
+_SLOW_SHARE: Final = (
     "least(1, slow_share * power(2, least(10, greatest(0, "
     f"extract(epoch from {_NOW} - slow_at)::float8 / {SHARE_DOUBLES_S}))))"
 )
+_SHARE: Final = f"least({_LAG_SHARE}, {_SLOW_SHARE})"
 _TOLERANCE: Final = f"make_interval(secs => case when {_SHARE} >= 1 then :tolerance_s else 0 end)"
 _COOL_UNTIL: Final = f"greatest(cool_down_until, {_NOW} + make_interval(secs => :seconds))"
 _REPEATED: Final = f"coalesce(slow_before_at >= {_NOW} - make_interval(secs => {SLOW_REPEATED_S}), false)"
@@ -51,12 +61,16 @@ _WAIT: Final = text(
     f"extract(epoch from cool_down_until - {_NOW})::float8 as cool_s, "
     "extract(epoch from cool_down_until)::float8 as cool_until_s, reason from kline.rate_budget where venue = :venue"
 )
+_LAG: Final = text(
+    f"update kline.rate_budget set lag_s = :lag_s, lag_until = {_NOW} + make_interval(secs => {LAG_KEPT_S}) "
+    f"where venue = :venue and (lag_until is null or lag_until <= {_NOW} or lag_s <= :lag_s)"
+)
 _COOL: Final = text(
     f"update kline.rate_budget set cool_down_until = {_COOL_UNTIL}, reason = :reason "
     f"where venue = :venue and {_COOL_UNTIL} is distinct from cool_down_until"
 )
 _SLOW: Final = text(
-    f"update kline.rate_budget set slow_share = greatest({LEAST_SHARE}, {_SHARE} / 2), "
+    f"update kline.rate_budget set slow_share = greatest({LEAST_SHARE}, {_SLOW_SHARE} / 2), "
     f"slow_at = {_NOW}, slow_before_at = slow_at, "
     f"cool_down_until = case when {_REPEATED} then {_COOL_UNTIL} else cool_down_until end, "
     f"reason = case when {_REPEATED} and {_COOL_UNTIL} is distinct from cool_down_until then :reason else reason end "
@@ -97,7 +111,7 @@ class DatabaseBudget:
         self._turns = Turns(self._ask, clock_ms=clock_ms, sleep=sleep, source=source)
         self._connection: Connection | None = None
 
-    def acquire(self, timeout_s: float) -> None:
+    def acquire(self, timeout_s: float, lag_s: Lag = no_lag) -> None:
         """Return when one request may be sent; see Budget.
 
         Raises:
@@ -105,7 +119,7 @@ class DatabaseBudget:
             Banned: a cool-down lasts longer than `timeout_s`.
             DatabaseUnavailable: the database went away; no request may be sent.
         """
-        self._turns.acquire(timeout_s)
+        self._turns.acquire(timeout_s, lag_s)
 
     def cool_down(self, seconds: float, reason: str) -> None:
         """Let nobody send a request for `seconds`; see Budget."""
@@ -121,15 +135,17 @@ class DatabaseBudget:
         """Close the connection; a later `acquire` opens another one."""
         self._forget()
 
-    def _ask(self) -> Verdict:
+    def _ask(self, lag_s: float) -> Verdict:
         try:
             with self._database.translate_errors():
                 connection = self._connected()
                 key = {"venue": self._venue, **self._now()}
+                if lag_s >= LAG_LEAST_S:
+                    connection.execute(_LAG, {**key, "lag_s": lag_s})
                 granted_s: float | None = connection.execute(_GRANT, {**key, **self._pace}).scalar()
                 if granted_s is not None:
                     return Verdict(granted=True, now_ms=int(granted_s * 1000))
-                row = connection.execute(_WAIT, {**key, "tolerance_s": self._pace["tolerance_s"]}).one()
+                row = connection.execute(_WAIT, {**key, **self._pace}).one()
         except BaseException:
             self._forget()
             raise

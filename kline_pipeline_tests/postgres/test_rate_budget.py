@@ -17,7 +17,7 @@ from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.database.rate_budget import DatabaseBudget
 from kline_pipeline.errors import Banned, DatabaseUnavailable, RateLimited
 from kline_pipeline.market.window import iso
-from kline_pipeline_tests.budgets import NEXT_HOUR_MS, Hand, grants_until, most_in
+from kline_pipeline_tests.budgets import NEXT_HOUR_MS, Hand, arrivals_around_a_stall, grants_until, most_in
 
 VENUE = "api.bybit.com"
 # The times of the grants by the clock of the database, taken while the row is locked.
@@ -96,6 +96,18 @@ def test_an_idle_budget_saves_nothing_up(make: Make, hand: Hand, rate: float) ->
     hand.now_ms += 60_000
     granted = grants_until(budget, hand, hand() + 3000)
     assert most_in(granted, 1000) <= rate
+
+
+@pytest.mark.parametrize("stall_ms", [200, 400, 700, 1000, 2000, 5000, 10_000])
+def test_what_arrives_all_at_once_after_a_stall_is_within_the_limit_too(make: Make, hand: Hand, stall_ms: int) -> None:
+    assert most_in(arrivals_around_a_stall(make(110), hand, stall_ms), 5000) <= 600
+
+
+def test_after_a_stall_the_pace_comes_back(make: Make, hand: Hand) -> None:
+    budget = make(110)
+    arrivals_around_a_stall(budget, hand, 3000)
+    granted = grants_until(budget, hand, hand() + 3000)
+    assert len(granted) >= 0.9 * 3 * 110
 
 
 @pytest.mark.parametrize("rate", [10, 50, 110])
@@ -402,7 +414,7 @@ def test_a_budget_of_the_release_before_goes_on(
 ) -> None:
     in_database(50).cool_down(600, "banned")
     with database.engine.begin() as connection:
-        for column in ("slow_share", "slow_at", "slow_before_at"):
+        for column in ("slow_share", "slow_at", "slow_before_at", "lag_s", "lag_until"):
             connection.execute(text(f"alter table kline.rate_budget drop column {column}"))
         connection.execute(text("update kline.kline_alembic_version set version_num = '0001'"))
 

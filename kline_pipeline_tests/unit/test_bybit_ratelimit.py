@@ -224,7 +224,7 @@ def test_who_loses_patience_is_not_told_of_a_cool_down_that_is_over() -> None:
     refused: list[ExchangeError] = []
     verdicts = [Verdict(granted=False, now_ms=NOON_MS, wait_ms=5, cool_until_ms=NOON_MS + 5, reason="banned")]
 
-    def ask() -> Verdict:
+    def ask(_: float) -> Verdict:
         if not verdicts and not refused:
             with pytest.raises((Banned, RateLimited)) as caught:
                 turns.acquire(0)  # as another thread: the turnstile is taken

@@ -1,4 +1,4 @@
-"""The request budget can be slowed down: its share of the pace, and when the last two slow-downs were."""
+"""The request budget can be slowed down: its share of the pace, when the last two slow-downs were, and late answers."""
 
 from alembic import op
 
@@ -12,5 +12,6 @@ def upgrade() -> None:
     """Add the columns; a row that is there goes on at the full pace."""
     op.execute(
         "alter table kline.rate_budget add column slow_share double precision not null default 1, "
-        "add column slow_at timestamptz, add column slow_before_at timestamptz"
+        "add column slow_at timestamptz, add column slow_before_at timestamptz, "
+        "add column lag_s double precision not null default 0, add column lag_until timestamptz"
     )
