@@ -65,10 +65,10 @@ class FileBudget:
         if counted:
             tell_slow_down(state.slow_share, reason)
 
-    def _ask(self, lag_s: float) -> Verdict:
+    def _ask(self, lag_s: float, reserved: bool) -> Verdict:  # noqa: FBT001 - as Turns asks
         # The clock is read under the lock: who waited for it would judge by an old time.
         with self._shared() as state:
-            return state.ask(self._pace, self._clock_ms(), lag_s)
+            return state.ask(self._pace, self._clock_ms(), lag_s=lag_s, reserved=reserved)
 
     @contextmanager
     def _shared(self) -> Iterator[State]:

@@ -20,6 +20,7 @@ _BELOW_ALONE: Final = 0.98
 _BELOW_WITH_BURST: Final = 0.985
 
 LEAST_SHARE: Final = 1 / 8
+_MOST_WAITING: Final = 64  # processes that wait for an instant; one more is a clock that was set back
 SHARE_DOUBLES_S: Final = 60.0
 SLOW_ONCE_S: Final = 1.0
 SLOW_REPEATED_S: Final = 60.0
@@ -133,6 +134,7 @@ class Verdict:
         wait_ms: when it makes sense to ask again; without the start of an hour, which is `hour_wait_ms`.
         cool_until_ms: end of a cool-down that runs, else 0.
         reason: of that cool-down.
+        reserved: the instant after the wait is kept for who asked, who says so when it asks again.
     """
 
     granted: bool
@@ -140,6 +142,7 @@ class Verdict:
     wait_ms: int = 0
     cool_until_ms: int = 0
     reason: str = ""
+    reserved: bool = False
 
 
 @dataclass(slots=True)
@@ -148,12 +151,15 @@ class State:
 
     Attributes:
         tat_us: GCRA's theoretical arrival time, UTC microseconds.
+        slot_us: the first instant that nobody has reserved, UTC microseconds. Who finds no grant reserves one and comes
+            back then: if all came back for the next grant, eight processes would ask eight times for each (0.4 core).
         cool_until_ms: end of the newest cool-down; `cool_s` its length and `reason` its reason.
         lag_s: the longest that a request waited for its answer lately; it counts until `lag_until_ms`.
         slow_share: share of the pace at `slow_at_ms`, the newest slow-down; `slow_before_ms` is the one before.
     """
 
     tat_us: int = 0
+    slot_us: int = 0
     cool_until_ms: int = 0
     cool_s: float = 0.0
     reason: str = ""
@@ -163,8 +169,15 @@ class State:
     lag_s: float = 0.0
     lag_until_ms: int = 0
 
-    def ask(self, at: Pace, now_ms: int, lag_s: float = 0.0) -> Verdict:
-        """Give a grant, or say how long there is none; the oldest request of who asks has waited for `lag_s`."""
+    def ask(self, at: Pace, now_ms: int, *, lag_s: float = 0.0, reserved: bool = False) -> Verdict:
+        """Give a grant, or reserve an instant for one, or say how long there is none.
+
+        Args:
+            at: the pace.
+            now_ms: UTC.
+            lag_s: how long the oldest request of who asks has been waiting for its answer.
+            reserved: who asks comes back at the instant that the last verdict reserved.
+        """
         self._bound(at, now_ms)
         self._lag(now_ms, lag_s)
         if self.cool_until_ms > now_ms:
@@ -178,9 +191,19 @@ class State:
         if is_quiet(now_ms):
             return Verdict(granted=False, now_ms=now_ms)
         rate = at.rate(min(share_at(self.slow_share, self.slow_at_ms, now_ms), lag_share(at, self.lag_s)))
+        if not reserved and self.slot_us > now_ms * 1000:
+            return self._reserved(rate, now_ms, self.slot_us)
         (tat_us,), decision = GCRA().step([rate], (self.tat_us,), now_ms, 1)
         self.tat_us = int(tat_us)
-        return Verdict(decision.allowed, now_ms, decision.retry_after_ms or 0)
+        wait_ms = decision.retry_after_ms or 0
+        if decision.allowed or reserved:
+            return Verdict(decision.allowed, now_ms, wait_ms, reserved=reserved)
+        return self._reserved(rate, now_ms, (now_ms + wait_ms) * 1000)
+
+    def _reserved(self, rate: Rate, now_ms: int, instant_us: int) -> Verdict:
+        self.slot_us = instant_us + rate.interval * 1000 // rate.limit
+        wait_ms = max(1, -(-(instant_us - now_ms * 1000) // 1000))
+        return Verdict(granted=False, now_ms=now_ms, wait_ms=wait_ms, reserved=True)
 
     def cool_down(self, now_ms: int, seconds: float, reason: str) -> None:
         """Begin a cool-down, unless a longer one runs."""
@@ -208,6 +231,7 @@ class State:
         """Cut times that lie too far ahead, as after a clock was set back."""
         ahead_us = round(max(at.burst, 1 / LEAST_SHARE) * (at.step_s * 1_000_000 + 1))
         self.tat_us = min(self.tat_us, now_ms * 1000 + ahead_us)
+        self.slot_us = min(self.slot_us, now_ms * 1000 + _MOST_WAITING * ahead_us)
         self.cool_until_ms = min(self.cool_until_ms, now_ms + round(self.cool_s * 1000))
         self.slow_at_ms = min(self.slow_at_ms, now_ms)
         self.slow_before_ms = min(self.slow_before_ms, now_ms)

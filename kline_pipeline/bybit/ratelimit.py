@@ -59,7 +59,8 @@ class Turns:
     """The threads of one process, waiting for turns: one of them asks what is shared, the others queue behind it.
 
     Args:
-        ask: for a grant, told how long the oldest request has been waiting for its answer, seconds.
+        ask: for a grant, told how long the oldest request has been waiting for its answer, seconds, and whether an
+            instant was reserved.
         clock_ms: by which time-outs count; None is a clock that nobody sets.
         sleep: how to wait, seconds.
         source: of the instants after the start of an hour.
@@ -67,7 +68,7 @@ class Turns:
 
     def __init__(
         self,
-        ask: Callable[[float], Verdict],
+        ask: Callable[[float, bool], Verdict],
         *,
         clock_ms: Callable[[], int] | None,
         sleep: Callable[[float], None],
@@ -89,8 +90,10 @@ class Turns:
         turnstile = self._turnstiles.setdefault(os.getpid(), threading.Lock())
         if not turnstile.acquire(timeout=max(0.0, timeout_s)):
             raise _refusal(self._awaited, timeout_s)
+        reserved = False
         try:
-            while not (verdict := self._ask(lag_s())).granted:
+            while not (verdict := self._ask(lag_s(), reserved)).granted:
+                reserved = verdict.reserved
                 wait_ms = max(1, verdict.wait_ms, hour_wait_ms(verdict.now_ms, self._source))
                 self._awaited = replace(verdict, wait_ms=wait_ms)
                 if wait_ms > until_ms - self._clock_ms():

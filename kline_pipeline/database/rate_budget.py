@@ -7,7 +7,6 @@ that the row is never locked over the network. It has a connection of its own, n
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from math import ceil
 from typing import Final
 
@@ -27,6 +26,7 @@ from kline_pipeline.bybit.pace import (
     SLOW_REPEATED_S,
     Verdict,
     brief,
+    is_quiet,
     pace,
     repeated,
 )
@@ -53,7 +53,14 @@ _ADD: Final = text(f"insert into kline.rate_budget (venue, next_at) values (:ven
 _GRANT: Final = text(
     f"update kline.rate_budget set next_at = greatest(next_at, {_NOW}) + make_interval(secs => :step_s / {_SHARE}) "
     f"where venue = :venue and next_at <= {_NOW} + {_TOLERANCE} and coalesce(cool_down_until <= {_NOW}, true) "
+    f"and (:reserved or coalesce(slot_at <= {_NOW}, true)) "
     f"and mod(extract(epoch from {_NOW}), 3600) >= {QUIET_MS / 1000} returning extract(epoch from {_NOW})::float8"
+)
+# The first instant that nobody has reserved; who finds no grant comes back then, see bybit/pace.
+_INSTANT: Final = f"greatest(slot_at, next_at - {_TOLERANCE}, {_NOW})"
+_RESERVE: Final = text(
+    f"update kline.rate_budget set slot_at = {_INSTANT} + make_interval(secs => :step_s / {_SHARE}) "
+    f"where venue = :venue returning extract(epoch from slot_at - {_NOW})::float8 - :step_s / {_SHARE}"
 )
 _WAIT: Final = text(
     f"select extract(epoch from {_NOW})::float8 as now_s, "
@@ -135,25 +142,30 @@ class DatabaseBudget:
         """Close the connection; a later `acquire` opens another one."""
         self._forget()
 
-    def _ask(self, lag_s: float) -> Verdict:
+    def _ask(self, lag_s: float, reserved: bool) -> Verdict:  # noqa: FBT001 - as Turns asks
         try:
             with self._database.translate_errors():
                 connection = self._connected()
                 key = {"venue": self._venue, **self._now()}
                 if lag_s >= LAG_LEAST_S:
                     connection.execute(_LAG, {**key, "lag_s": lag_s})
-                granted_s: float | None = connection.execute(_GRANT, {**key, **self._pace}).scalar()
+                asked = {**key, **self._pace, "reserved": reserved}
+                granted_s: float | None = connection.execute(_GRANT, asked).scalar()
                 if granted_s is not None:
                     return Verdict(granted=True, now_ms=int(granted_s * 1000))
-                row = connection.execute(_WAIT, {**key, **self._pace}).one()
+                row = connection.execute(_WAIT, asked).one()
+                now_ms, cooling = int(row.now_s * 1000), row.cool_s is not None and row.cool_s > 0
+                wait_s = row.wait_s
+                if not (cooling or reserved or is_quiet(now_ms)):
+                    wait_s, reserved = connection.execute(_RESERVE, asked).scalar_one(), True
         except BaseException:
             self._forget()
             raise
-        verdict = Verdict(granted=False, now_ms=int(row.now_s * 1000), wait_ms=ceil(row.wait_s * 1000))
-        if row.cool_s is None or row.cool_s <= 0:
-            return verdict
+        if not cooling:
+            return Verdict(granted=False, now_ms=now_ms, wait_ms=ceil(wait_s * 1000), reserved=reserved)
         until_ms = round(row.cool_until_s * 1000)
-        return replace(verdict, wait_ms=ceil(row.cool_s * 1000), cool_until_ms=until_ms, reason=row.reason or "")
+        wait_ms = ceil(row.cool_s * 1000)
+        return Verdict(False, now_ms, wait_ms, cool_until_ms=until_ms, reason=row.reason or "")  # noqa: FBT003
 
     def _change(self, statement: TextClause, seconds: float, reason: str) -> float | None:
         values = {"venue": self._venue, "seconds": seconds, "reason": brief(reason), **self._now()}

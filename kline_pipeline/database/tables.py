@@ -155,6 +155,7 @@ rate_budget = Table(
     Column("slow_share", Double, nullable=False, server_default=text("1")),
     _moment("slow_at", nullable=True),
     _moment("slow_before_at", nullable=True),
+    _moment("slot_at", nullable=True),
     Column("lag_s", Double, nullable=False, server_default=text("0")),
     _moment("lag_until", nullable=True),
 )

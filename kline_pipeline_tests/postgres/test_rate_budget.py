@@ -414,7 +414,7 @@ def test_a_budget_of_the_release_before_goes_on(
 ) -> None:
     in_database(50).cool_down(600, "banned")
     with database.engine.begin() as connection:
-        for column in ("slow_share", "slow_at", "slow_before_at", "lag_s", "lag_until"):
+        for column in ("slow_share", "slow_at", "slow_before_at", "lag_s", "lag_until", "slot_at"):
             connection.execute(text(f"alter table kline.rate_budget drop column {column}"))
         connection.execute(text("update kline.kline_alembic_version set version_num = '0001'"))
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kline_pipeline.bybit.file_budget import FileBudget
-from kline_pipeline.bybit.pace import State, Verdict, hour_wait_ms, is_quiet, pace, share_at
+from kline_pipeline.bybit.pace import Pace, State, Verdict, hour_wait_ms, is_quiet, pace, share_at
 from kline_pipeline.bybit.ratelimit import Turns
 from kline_pipeline.errors import Banned, ExchangeError, RateLimited, StorageError
 from kline_pipeline_tests.budgets import NEXT_HOUR_MS, NOON_MS, Hand, grants_until, most_in
@@ -63,8 +63,8 @@ def test_whatever_happens_no_second_and_no_five_seconds_hold_more_than_the_rate(
             state.slow_down(now_ms, "10006")
         if what == "cool down":
             state.cool_down(now_ms, 0.5, "banned")
-        # As many ask as there are: whoever can get a grant at this time gets one.
-        while state.ask(at, now_ms).granted:
+        # As many ask as there are, and none waits for an instant: whoever can get a grant at this time gets one.
+        while state.ask(at, now_ms, reserved=True).granted:
             granted.append(now_ms)
     assert most_in(granted, 1000) <= rate
     assert most_in(granted, 5000) <= min(600, 5 * rate)
@@ -75,8 +75,9 @@ def test_who_wakes_late_gets_no_more_than_the_rate(rate: int, lateness: list[int
     state, at, now_ms, granted = State(), pace(rate), NOON_MS, list[int]()
     for late_ms in lateness * 4:
         now_ms += late_ms
-        while not (verdict := state.ask(at, now_ms)).granted:
-            now_ms += verdict.wait_ms
+        reserved = False
+        while not (verdict := state.ask(at, now_ms, reserved=reserved)).granted:
+            now_ms, reserved = now_ms + verdict.wait_ms, verdict.reserved
         granted.append(now_ms)
     assert most_in(granted, 1000) <= rate
 
@@ -84,12 +85,47 @@ def test_who_wakes_late_gets_no_more_than_the_rate(rate: int, lateness: list[int
 @pytest.mark.parametrize("rate", [50, 110])
 @pytest.mark.parametrize("late_ms", [0, 5, 12])
 def test_waking_late_costs_no_more_than_five_percent(rate: int, late_ms: int) -> None:
-    state, at, now_ms, granted = State(), pace(rate), NOON_MS, 0
+    state, at, now_ms, granted, reserved = State(), pace(rate), NOON_MS, 0, False
     while now_ms < NOON_MS + 20_000:
-        verdict = state.ask(at, now_ms)
-        granted += verdict.granted
+        verdict = state.ask(at, now_ms, reserved=reserved)
+        granted, reserved = granted + verdict.granted, verdict.reserved and not verdict.granted
         now_ms += 0 if verdict.granted else verdict.wait_ms + late_ms
     assert granted >= 0.95 * 20 * rate
+
+
+@given(rate=st.sampled_from([1, 10, 50, 110]), waiting=st.integers(1, 16))
+def test_each_of_those_who_wait_reserves_an_instant_of_its_own(rate: int, waiting: int) -> None:
+    state, at = State(), pace(rate)
+    while state.ask(at, NOON_MS).granted:
+        pass
+    instants = [NOON_MS + state.ask(at, NOON_MS).wait_ms for _ in range(waiting)]
+    assert len(set(instants)) == waiting
+    assert all(comes_at(state, at, instant) for instant in instants)
+
+
+def comes_at(state: State, at: Pace, instant_ms: int) -> bool:
+    """Say whether who comes at its instant is granted, at most two milliseconds later as times are rounded."""
+    return any(state.ask(at, instant_ms + late_ms, reserved=True).granted for late_ms in range(3))
+
+
+def test_who_comes_without_an_instant_does_not_take_that_of_another() -> None:
+    state, at = State(), pace(50)
+    while state.ask(at, NOON_MS).granted:
+        pass
+    first, second = (NOON_MS + state.ask(at, NOON_MS).wait_ms for _ in range(2))
+    assert not state.ask(at, first).granted
+    assert state.ask(at, first, reserved=True).granted
+    assert state.ask(at, second, reserved=True).granted
+
+
+def test_an_instant_whose_process_was_killed_is_lost_and_nothing_else() -> None:
+    state, at = State(), pace(50)
+    while state.ask(at, NOON_MS).granted:
+        pass
+    state.ask(at, NOON_MS)  # killed while it waits
+    wait_ms = state.ask(at, NOON_MS).wait_ms
+    assert wait_ms <= 4 * 1000 / 50  # the burst, two that were refused, and its own
+    assert comes_at(state, at, NOON_MS + wait_ms)
 
 
 @given(share=st.floats(0.125, 1), at_ms=st.integers(0, 2**42), seconds=st.floats(0, 10**9))
@@ -224,7 +260,7 @@ def test_who_loses_patience_is_not_told_of_a_cool_down_that_is_over() -> None:
     refused: list[ExchangeError] = []
     verdicts = [Verdict(granted=False, now_ms=NOON_MS, wait_ms=5, cool_until_ms=NOON_MS + 5, reason="banned")]
 
-    def ask(_: float) -> Verdict:
+    def ask(_lag_s: float, _reserved: bool) -> Verdict:
         if not verdicts and not refused:
             with pytest.raises((Banned, RateLimited)) as caught:
                 turns.acquire(0)  # as another thread: the turnstile is taken

@@ -1,4 +1,4 @@
-"""The request budget can be slowed down: its share of the pace, when the last two slow-downs were, and late answers."""
+"""The request budget can be slowed down by refusals and by late answers, and reserves the instants of its grants."""
 
 from alembic import op
 
@@ -13,5 +13,6 @@ def upgrade() -> None:
     op.execute(
         "alter table kline.rate_budget add column slow_share double precision not null default 1, "
         "add column slow_at timestamptz, add column slow_before_at timestamptz, "
+        "add column slot_at timestamptz, "
         "add column lag_s double precision not null default 0, add column lag_until timestamptz"
     )
