@@ -1,6 +1,6 @@
 """What Bybit sends: its bodies as typed values; which error a refusal is, is told in refusals."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -8,7 +8,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kline_pipeline.bybit.digits import NotPlain, column
+from kline_pipeline.bybit.digits import NotPlain, NotRows, columns
 from kline_pipeline.bybit.refusals import code_refusal, http_refusal
 from kline_pipeline.errors import ExchangeError, MalformedAnswer
 from kline_pipeline.market.schema import CANDLE_SCHEMA
@@ -26,11 +26,11 @@ class Envelope(msgspec.Struct, rename="camel"):
 
 
 class KlineResult(msgspec.Struct):
-    """Candles as served: rows of exactly seven strings, newest first."""
+    """Candles as served; `rows` is the JSON list of lists of exactly seven texts, newest first."""
 
     symbol: str
     category: str
-    rows: list[tuple[str, str, str, str, str, str, str]] = msgspec.field(name="list")
+    rows: msgspec.Raw = msgspec.field(name="list")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +118,12 @@ def kline_rows(answer: Answer, envelope: Envelope, *, category: str, symbol: str
         raise malformed(answer, f"candles of symbol {result.symbol!r} instead of {symbol!r}")
     if result.category != category:
         raise malformed(answer, f"candles of category {result.category!r} instead of {category!r}")
-    columns = list(zip(*result.rows, strict=True)) or [()] * len(CANDLE_SCHEMA.names)
-    times = _column(answer, columns[0], "an open time that is no millisecond number", whole=True)
-    numbers = [_column(answer, texts, "a number that is no plain decimal") for texts in columns[1:]]
-    return pa.table([pc.cast(times, pa.int64()), *numbers], schema=CANDLE_SCHEMA)
-
-
-def _column(answer: Answer, texts: Sequence[str], what: str, *, whole: bool = False) -> pa.StringArray:
+    names = CANDLE_SCHEMA.names
     try:
-        return column(texts, whole=whole)
+        texts = columns(bytes(result.rows), len(names))
+    except NotRows as exc:
+        raise malformed(answer, f"a list that holds no rows of {len(names)} texts") from exc
     except NotPlain as exc:
-        raise malformed(answer, f"{what} ({answer.hide(exc.text)[:40]!r})") from exc
+        kind = "a number that is no plain decimal" if exc.column else "an open time that is no millisecond number"
+        raise malformed(answer, f"{kind} ({answer.hide(exc.text)[:40]!r})") from exc
+    return pa.table([pc.cast(texts[0], pa.int64()), *texts[1:]], schema=CANDLE_SCHEMA)

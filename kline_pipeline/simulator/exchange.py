@@ -171,7 +171,9 @@ class _Page:
         if end < first:
             return []
         slots = steps_between(self._request.interval, first, floor_ms(self._request.interval, end))
-        rows = [row for row in self._newest(end, min(limit, slots + 1)) if int(row[0]) >= first]
+        rows = self._newest(end, min(limit, slots + 1))
+        if rows and int(rows[-1][0]) < first:
+            rows = [row for row in rows if int(row[0]) >= first]
         # Nothing in the window: the exchange answers with what is older, as if start were absent.
         return rows or self._newest(end, limit)
 

@@ -59,7 +59,7 @@ def ok(result: Mapping[str, Any], now_ms: int, *, empty: bool = False, message: 
 
 def kline(symbol: str, category: str, rows: list[Row], now_ms: int) -> Response:
     """Return a page of candles; written by hand because json takes three times as long."""
-    listed = ",".join(['["' + '","'.join(row) + '"]' for row in rows])
+    listed = '["' + '"],["'.join(map('","'.join, rows)) + '"]' if rows else ""
     body = (
         f'{{"retCode":0,"retMsg":"OK","result":{{"symbol":{json.dumps(symbol)},'
         f'"category":{json.dumps(category)},"list":[{listed}]}},"retExtInfo":{{}},"time":{now_ms}}}'
