@@ -30,7 +30,7 @@ SLOW_COOL_S: Final = 10.0
 # at once. Of 600 requests in 5 s the ceiling of 110/s leaves room for half a second of that. So the longer the oldest
 # request has been waiting for its answer, the slower the others leave: after a stall of any length up to 10 s, which is
 # as long as an answer is waited for, no 5 s hold more than 600 (a test stalls it).
-LAG_LEAST_S: Final = 0.25
+LAG_LEAST_S: Final = 0.4
 LAG_KEPT_S: Final = 5.0
 LAG_REQUESTS: Final = 590
 LAG_BASE_S: Final = 5.0
