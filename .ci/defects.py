@@ -58,6 +58,10 @@ DEFECTS = (
     Defect("inverse takes linear candles", "direct/candles.py", 'if series.category == "inverse":', "if False:", FETCH),
     Defect("the last N are a shorter list", "direct/latest.py", "if len(candles) == count:", "if len(candles):", FETCH),
     Defect("a file stands there half written", "direct/output.py", 'path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")', "path", f"{UNIT}/test_direct_output.py"),
+    Defect("the cool-down is heeded by nobody", "bybit/pace.py", "if self.cool_until_ms > now_ms:", "if False:", f"{UNIT}/test_bybit_ratelimit.py kline_pipeline_tests/postgres/test_rate_budget.py"),
+    Defect("late answers are not heeded", "bybit/pace.py", "if lag_s < LAG_LEAST_S:", "if True:", "kline_pipeline_tests/postgres/test_rate_budget.py"),
+    Defect("a cached entry is not checked", "bybit/cache/entries.py", "or hashlib.sha256(rest).digest() != digest", "", f"{UNIT}/test_bybit_cache.py"),
+    Defect("the query is signed as parsed, not as sent", "bybit/auth.py", 'request.url.query.decode("ascii")', "str(sorted(request.url.params.items()))", f"{UNIT}/test_bybit_auth.py"),
 )  # fmt: skip
 
 
