@@ -4,6 +4,7 @@ Each asset body calls one method of `Pipeline`, and so can a notebook. How a sta
 """
 
 from collections.abc import Callable, Sequence
+from datetime import date
 from typing import TypeVar
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from kline_pipeline.stages.fill import Fill, FillReport
 from kline_pipeline.stages.land import Landing, land_cell, stored_result
 from kline_pipeline.stages.stored import Gap, gaps, stored_candles
 from kline_pipeline.stages.stores import Stores
+from kline_pipeline.stages.verify import verify_cell
 
 T = TypeVar("T")
 Report = Callable[[Cell, T], None]
@@ -155,6 +157,17 @@ class Pipeline:
         """
         candles = stored_candles(self._stores, dataset, symbol, window)
         return candles, gaps(self._stores, dataset, symbol, window, candles)
+
+    def verify(self, dataset: Dataset, cell: Cell, *, now_ms: int) -> list[str]:
+        """Return what disagrees in what is stored of a partition, a sentence each; nothing is written."""
+        return verify_cell(self._stores, dataset, cell, now_ms=now_ms)
+
+    def stored_dates(self, dataset: Dataset, symbol: str, *, now_ms: int) -> list[date]:
+        """Return the dates of a series that the ledger knows or that have raw batches, up to now, ascending."""
+        with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
+            rows = coverage.rows(connection, dataset.category, dataset.interval.code, symbol)
+        series, known = dataset.series(symbol), {row.date for row in rows}
+        return [day for day in dataset.dates(now_ms) if day in known or self._stores.raw.names(series, day)]
 
     def judge_stored(self, dataset: Dataset, check: str) -> CheckResult:
         """Return one result of a check over every partition of a dataset that was derived; none passes."""

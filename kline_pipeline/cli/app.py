@@ -18,6 +18,7 @@ from kline_pipeline.cli import (
     series,
     simulate,
     up,
+    verify,
 )
 
 app = typer.Typer(
@@ -55,6 +56,7 @@ app.command()(fetch.fetch)
 app.command()(latest.latest)
 app.command()(coverage.coverage)
 app.command()(rebuild.rebuild)
+app.command()(verify.verify)
 app.command()(simulate.simulate)
 app.add_typer(db.app, name="db")
 app.add_typer(cache.app, name="cache")

@@ -1,0 +1,83 @@
+"""Every check again on what is stored of one partition: raw batches, candles, ledger and sinks against each other.
+
+Nothing is written, and nobody is asked.
+"""
+
+from collections.abc import Iterator
+
+from kline_pipeline.candles.derive import Generation
+from kline_pipeline.checks.verdict import Verdict, verdict_of
+from kline_pipeline.datasets import Cell, Dataset
+from kline_pipeline.errors import CorruptFile
+from kline_pipeline.evidence import coverage, listings
+from kline_pipeline.evidence.series_ids import find_series_id
+from kline_pipeline.stages.derive import derivation_of, judge_cell, read_cell
+from kline_pipeline.stages.land import SINK_CHECKS, stored_result
+from kline_pipeline.stages.stores import Stores
+
+
+def verify_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> list[str]:
+    """Return what disagrees in one partition, a sentence each; empty means that everything agrees.
+
+    Args:
+        stores: of the KLINE_HOME.
+        dataset, cell: the partition.
+        now_ms: what had closed where no raw batch says so.
+
+    Raises:
+        StorageError: the database or a folder failed.
+    """
+    try:
+        anew = _derived_again(stores, dataset, cell, now_ms)
+    except CorruptFile as exc:
+        return [str(exc)]
+    found = list(anew.reasons)
+    try:
+        stands, _ = read_cell(stores, dataset, cell)
+    except CorruptFile as exc:
+        return [*found, str(exc)]
+    if stands.sha256 != anew.sha256:
+        found.append(f"the candles ({stands.rows}) are not those of the raw batches ({anew.rows}); run rebuild")
+    found += _ledger(stores, dataset, cell, stands)
+    if not stands.quarantined:
+        found += _sinks(stores, dataset, cell)
+    return found
+
+
+def _derived_again(stores: Stores, dataset: Dataset, cell: Cell, now_ms: int) -> Verdict:
+    window = dataset.window(cell.date)
+    names = stores.raw.names(dataset.series(cell.symbol), cell.date)
+    with stores.database.translate_errors(), stores.database.engine.begin() as connection:
+        listing = listings.read(connection, dataset.category, cell.symbol)
+        key = find_series_id(connection, dataset.series(cell.symbol))
+        known = coverage.row(connection, key, cell.date) if key is not None else None
+    parts = listing.windows(dataset.interval, window) if listing else [window]
+    derivation = derivation_of(stores, dataset, cell, names, now_ms=now_ms)
+    judgement = judge_cell(dataset, cell, derivation, parts, known.fetch_error if known else None)
+    return verdict_of(judgement, derivation, window=window, generation=str(Generation.of(names)), listed=bool(parts))
+
+
+def _ledger(stores: Stores, dataset: Dataset, cell: Cell, stands: Verdict) -> Iterator[str]:
+    with stores.database.translate_errors(), stores.database.engine.begin() as connection:
+        key = find_series_id(connection, dataset.series(cell.symbol))
+        row = coverage.row(connection, key, cell.date) if key is not None else None
+    if row is None:
+        yield "the ledger does not know it; run rebuild"
+        return
+    if row.sha256 != stands.sha256:
+        yield "the ledger has another checksum than the candles; run rebuild"
+    if (row.expected, row.present, row.missing) != (stands.expected, stands.present, stands.missing):
+        yield "the ledger counts other candles than there are; run rebuild"
+    if row.state == "pending":
+        yield "derived and not landed; run backfill"
+
+
+def _sinks(stores: Stores, dataset: Dataset, cell: Cell) -> Iterator[str]:
+    for sink in dataset.sinks:
+        try:
+            result = stored_result(stores, dataset, cell, SINK_CHECKS[sink])
+        except CorruptFile as exc:
+            yield str(exc)
+            continue
+        if not result.passed:
+            yield f"{result.sentence}; run rebuild"

@@ -1,0 +1,73 @@
+"""What is stored is compared with itself; each way to spoil it is found, and nothing is said of what is whole."""
+
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from kline_pipeline.config import Settings
+from kline_pipeline.database.engine import Database
+from kline_pipeline.datasets import Cell
+from kline_pipeline_tests.worlds import HOURLY, World, world
+
+JANUARY = Cell(date(2024, 1, 1), "BTCUSDT")
+FEBRUARY = Cell(date(2024, 2, 1), "BTCUSDT")
+
+
+@pytest.fixture
+def landed(settings: Settings, database: Database) -> Iterator[World]:
+    with world(settings, database) as one:
+        one.run(HOURLY, ("2024-01-01", "BTCUSDT"), ("2024-02-01", "BTCUSDT"))
+        yield one
+
+
+def verify(one: World, cell: Cell) -> list[str]:
+    return one.pipeline.verify(HOURLY, cell, now_ms=one.clock())
+
+
+def file_of(one: World, folder: str) -> Path:
+    pattern = "2024-01-01*/*.parquet" if "raw" in folder else "2024-01-01.parquet"
+    return next((Path(one.settings.home) / folder).rglob(pattern))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_what_is_whole_agrees(landed: World) -> None:
+    assert landed.pipeline.stored_dates(HOURLY, "BTCUSDT", now_ms=landed.clock()) == [JANUARY.date, FEBRUARY.date]
+    assert verify(landed, JANUARY) == verify(landed, FEBRUARY) == []
+
+
+TABLE = "kline.candles where open_time = '2024-01-10 05:00Z'"
+LEDGER = "date = '2024-01-01'"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda one: one.query(f"delete from {TABLE}"), "postgres_agrees: 743 rows"),
+        (lambda one: one.query(f"update {TABLE}".replace(" where", " set close = close + 1 where")), "checksum"),
+        (lambda one: cut(file_of(one, "snapshots")), "snapshot"),
+        (lambda one: file_of(one, "snapshots").unlink(), "parquet_agrees: the sink holds nothing"),
+        (lambda one: cut(file_of(one, "work/raw")), "raw batch"),
+        (lambda one: file_of(one, "work/raw").unlink(), "no_gaps: 2024-01-01T00:00:00Z missing"),
+        (lambda one: cut(file_of(one, "work/candles")), "cannot be read"),
+        (lambda one: one.query(f"delete from kline.coverage where {LEDGER}"), "the ledger does not know it"),
+        (lambda one: one.query(f"update kline.coverage set sha256 = 'x' where {LEDGER}"), "another checksum"),
+        (lambda one: one.query(f"update kline.coverage set missing = 1 where {LEDGER}"), "counts other candles"),
+    ],
+)
+def test_what_was_spoilt_is_named(landed: World, spoil: Callable[[World], object], told: str) -> None:
+    spoil(landed)
+    assert any(told in sentence for sentence in verify(landed, JANUARY))
+    assert verify(landed, FEBRUARY) == []
+
+
+def test_a_quarantined_partition_says_why(settings: Settings, database: Database) -> None:
+    with world(settings, database) as one:
+        about = {"category": "linear", "symbol": "BTCUSDT", "interval": "60", "open_time": "2024-01-10T05:00"}
+        one.exchange.faults.replace([{"drop": about}])
+        one.run(HOURLY, ("2024-01-01", "BTCUSDT"))
+        assert verify(one, JANUARY) == ["no_gaps: 2024-01-10T05:00:00Z missing"]
