@@ -68,6 +68,8 @@ def fetch_candles(
         ExchangeError: no usable answer after all attempts.
     """
     wanted = [_series(one) for one in ([series] if isinstance(series, str | Series) else series)]
+    if not wanted:
+        raise UsageError("no series was given: name one, such as linear:BTCUSDT:60")
     with direct(Settings.load(), refetch=refetch) as source:
         now_ms = source.client.server_time_ms()
         start_ms, end_ms = _start(start, now_ms), _end(end, now_ms)
@@ -226,7 +228,14 @@ def _end(when: Time, now_ms: int) -> int:
 
 
 def _text(when: Time) -> str:
-    return when if isinstance(when, str) else when.isoformat()
+    if isinstance(when, str):
+        return when
+    if isinstance(when, date):
+        return when.isoformat()
+    try:
+        return str(pd.Timestamp(when).isoformat())  # numpy's, or whatever else pandas takes for a time
+    except (ValueError, TypeError) as exc:
+        raise UsageError(f"{when!r} is no time: give a date, a datetime or a text such as 2024-01-31") from exc
 
 
 def _frame(parts: Sequence[tuple[Series, pa.Table]], *, exact: bool) -> pd.DataFrame:

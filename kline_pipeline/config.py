@@ -16,6 +16,8 @@ from kline_pipeline.errors import ConfigError
 
 _HOST_CEILING_PER_S = 110  # 600 requests per 5 s and IP are Bybit's limit (bybit-v5.md 3.1); we stay below it
 
+_HOUR_S, _DAY_S = 3600, 86_400
+
 
 def _http_url(value: str) -> str:
     if not value.startswith(("http://", "https://")):
@@ -43,7 +45,12 @@ class BybitSettings(BaseSettings):
     """How to talk to the exchange; every field is the variable BYBIT_<NAME>."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BYBIT_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="BYBIT_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
     )
 
     base_url: Annotated[str, AfterValidator(_http_url)] = Field(
@@ -53,29 +60,33 @@ class BybitSettings(BaseSettings):
         default=50, gt=0, le=_HOST_CEILING_PER_S, description="budget of all processes together, per second"
     )
     concurrency: int = Field(default=16, ge=1, le=64, description="requests in flight per process")
-    timeout_s: float = Field(default=10, gt=0, description="time for one request, seconds")
+    timeout_s: float = Field(default=10, gt=0, le=_HOUR_S, description="time for one request, seconds")
     close_grace_s: float = Field(
-        default=10, ge=0, description="a candle counts as closed this many seconds after its end"
+        default=10, ge=0, le=_DAY_S, description="a candle counts as closed this many seconds after its end"
     )
-    retry_max_attempts: int = Field(default=5, ge=1, description="tries per request, the first included")
-    retry_initial_delay_s: float = Field(default=1, ge=0, description="wait before the second try, seconds")
-    retry_backoff_factor: float = Field(default=2, ge=1, description="growth of the wait from try to try")
-    retry_max_delay_s: float = Field(default=30, ge=0, description="longest wait between two tries, seconds")
+    retry_max_attempts: int = Field(default=5, ge=1, le=1000, description="tries per request, the first included")
+    retry_initial_delay_s: float = Field(default=1, ge=0, le=_DAY_S, description="wait before the second try, seconds")
+    retry_backoff_factor: float = Field(default=2, ge=1, le=100, description="growth of the wait from try to try")
+    retry_max_delay_s: float = Field(default=30, ge=0, le=_DAY_S, description="longest wait between two tries, seconds")
     retry_total_s: float = Field(
         default=300,
         gt=0,
+        le=_DAY_S,
         description="no further try this long after the first, waits for the budget not counted, seconds",
     )
     cool_down_s: float = Field(
         default=600,
         gt=0,
+        le=_DAY_S,
         description="no process asks anything this long after HTTP 403 'access too frequent', seconds",
     )
     cache_url: Annotated[SecretStr | None, AfterValidator(_cache_url)] = Field(
         default=None, description="pages of `fetch` and `latest`: file:FOLDER, redis://HOST or none; KLINE_HOME/cache"
     )
-    cache_ttl_days: float = Field(default=7, gt=0, description="a cached page is forgotten after this many days")
-    cache_max_mb: float = Field(default=2048, gt=0, description="largest size of the cache, MB")
+    cache_ttl_days: float = Field(
+        default=7, gt=0, le=36_500, description="a cached page is forgotten after this many days"
+    )
+    cache_max_mb: float = Field(default=2048, gt=0, le=1e9, description="largest size of the cache, MB")
     api_key: SecretStr | None = Field(default=None, description="optional, with its secret: requests are signed")
     api_secret: SecretStr | None = Field(default=None, description="of the API key")
 
@@ -91,7 +102,12 @@ class KlineSettings(BaseSettings):
     """Where things live; every field is the variable KLINE_<NAME>."""
 
     model_config = SettingsConfigDict(
-        env_prefix="KLINE_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="KLINE_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
     )
 
     home: Path | None = Field(default=None, description="folder of everything local; nearest .kline upward")

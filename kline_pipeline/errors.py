@@ -98,7 +98,7 @@ class TimeRange(Protocol):
 class KlineError(Exception):
     """Anything this project raises on purpose."""
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     exit_code: ClassVar[int] = 1
 
 
@@ -218,7 +218,10 @@ class KeyNotAllowed(AuthenticationRefused):
 
 
 class ClockSkew(AuthenticationRefused):
-    """The signed time is outside the window that the exchange accepts; the client has set its clock since."""
+    """The signed time is outside the window that the exchange accepts; the client has set its clock since.
+
+    Refused once more after that, it is not `retryable`.
+    """
 
     retryable = True
 

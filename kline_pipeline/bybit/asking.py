@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from kline_pipeline.bybit.connection import Connection
@@ -22,6 +23,14 @@ T = TypeVar("T")
 _BUDGET_TIMEOUT_S: Final = 300.0
 _LITTLE_LEFT: Final = 0.2  # of the requests that X-Bapi-Limit allows
 _PATHS: Final = {"instruments": "/v5/market/instruments-info", "key": "/v5/user/query-api"}
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What the tries of one question know of each other: seconds of waiting for turns, whether the clock was set."""
+
+    turns_s: float = 0.0
+    clock_set: bool = False
 
 
 class Asking:
@@ -64,13 +73,13 @@ class Asking:
         Raises:
             ExchangeError: no usable answer after all tries.
         """
-        turns_s: list[float] = []
+        tries = _Tries()
         return with_retries(
-            lambda: self._once(kind, params, asked, read, turns_s),
+            lambda: self._once(kind, params, asked, read, tries),
             self._settings,
             asked=asked,
             sleep=self._sleep,
-            uncounted_s=lambda: sum(turns_s),
+            uncounted_s=lambda: tries.turns_s,
         )
 
     def _once(
@@ -79,11 +88,12 @@ class Asking:
         params: Mapping[str, str],
         asked: str,
         read: Callable[[Answer, Envelope], T],
-        turns_s: list[float],
+        tries: "_Tries",
     ) -> T:
         began_s = time.monotonic()
         self._budget.acquire(_BUDGET_TIMEOUT_S, self._lag_s)
-        turns_s.append(time.monotonic() - began_s)
+        tries.turns_s += time.monotonic() - began_s
+        answer = None
         try:
             with self._sent():
                 answer = self._connection.get(_PATHS.get(kind, f"/v5/market/{kind}"), params, asked)
@@ -93,8 +103,10 @@ class Asking:
         except ExchangeError as exc:
             self._count(kind, type(exc).__name__)
             self._give_way(exc)
+            if answer is not None and isinstance(exc, RateLimited):
+                self._heed_limit(answer, self._connection.clock.now_ms())
             if isinstance(exc, ClockSkew) and kind != "time":
-                self._set_clock()
+                self._mend_clock(exc, tries)
             raise
         self._count(kind, "ok", envelope.time or 0)
         self._heed_limit(answer, envelope.time or 0)
@@ -118,11 +130,16 @@ class Asking:
             oldest_s = next(iter(self._waiting.values()), None)
         return 0.0 if oldest_s is None else time.monotonic() - oldest_s
 
-    def _set_clock(self) -> None:
-        """Ask for the time, by which the next try is signed; without an answer that try may be refused again."""
+    def _mend_clock(self, refusal: ClockSkew, tries: _Tries) -> None:
+        """Ask for the time, by which the next try is signed; once, as bybit-v5.md 3.3 says, and then it is for good."""
+        if tries.clock_set:
+            refusal.retryable = False
+            return
+        tries.clock_set = True
         self._connection.clock.forget()
+        # Without an answer the next try is signed by our clock and may be refused again.
         with suppress(ExchangeError):
-            self._once("time", {}, "its time", lambda _answer, _envelope: None, [])
+            self._once("time", {}, "its time", lambda _answer, _envelope: None, _Tries())
 
     def _count(self, kind: str, outcome: str, server_time_ms: int = 0) -> None:
         with self._lock:

@@ -5,12 +5,14 @@ Market data needs none of it. Which requests are signed is decided in connection
 
 import hashlib
 import hmac
+import json
 import re
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NoReturn
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -113,9 +115,10 @@ class V5Signature(httpx.Auth):
         return hmac.new(self._secret.get_secret_value().encode(), text.encode(), hashlib.sha256).hexdigest()
 
     def hide(self, text: str) -> str:
-        """Return the text with *** in place of the key and of the secret."""
-        for secret in (self._secret, self._key):
-            text = text.replace(secret.get_secret_value(), "***")
+        """Return the text with *** in place of the key and of the secret, as they are, or quoted for JSON or a URL."""
+        for secret in (self._secret.get_secret_value(), self._key.get_secret_value()):
+            for spelled in (secret, json.dumps(secret)[1:-1], quote(secret, safe=""), quote(secret)):
+                text = text.replace(spelled, "***")
         return text
 
 

@@ -57,21 +57,25 @@ class Connection:
             elapsed_s: a clock that only goes forward, seconds.
 
         Raises:
-            ConfigError: BYBIT_BASE_URL is no URL, or the API key cannot be one.
+            ConfigError: BYBIT_BASE_URL is no URL, the API key cannot be one, or a proxy of the environment is none.
         """
         url = _url(settings.base_url)
         count = settings.concurrency
-        self._http = httpx.Client(
-            base_url=url,
-            timeout=settings.timeout_s,
-            limits=httpx.Limits(max_connections=count, max_keepalive_connections=count),
-            transport=transport,
-            headers={"user-agent": "kline-pipeline", "accept-encoding": "gzip"},
-            # A proxy of the environment cannot reach this machine's own loopback.
-            trust_env=not _is_loopback(url.host),
-            # Another host must not get the key.
-            follow_redirects=False,
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=url,
+                timeout=settings.timeout_s,
+                limits=httpx.Limits(max_connections=count, max_keepalive_connections=count),
+                transport=transport,
+                headers={"user-agent": "kline-pipeline", "accept-encoding": "gzip"},
+                # A proxy of the environment cannot reach this machine's own loopback.
+                trust_env=not _is_loopback(url.host),
+                # Another host must not get the key.
+                follow_redirects=False,
+            )
+        except (ValueError, ImportError, OSError) as exc:
+            msg = f"a proxy or a certificate file of the environment cannot be used ({exc})"
+            raise ConfigError(f"{msg}; check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR") from exc
         self.host = url.netloc.decode()
         self._name = url.host
         self._settings = settings
@@ -102,7 +106,7 @@ class Connection:
 
         Raises:
             ExchangeUnavailable: no connection, a time-out, a connection that broke.
-            MalformedAnswer: a body that does not end.
+            MalformedAnswer: a body that does not end, or cannot be unpacked.
         """
         started_s = self._elapsed_s()
         signature = self._signature if path.startswith(_SIGNED) and path != _TIME else None
@@ -110,11 +114,20 @@ class Connection:
             with self._http.stream("GET", path, params=params, auth=signature) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body, whole = _read(response, lambda: self._left_s(started_s))
+        except httpx.DecodingError as exc:
+            told = self._answer(response, asked, headers, b"")
+            raise malformed(told, f"HTTP {response.status_code} and a body that cannot be unpacked ({exc})") from exc
         except httpx.RequestError as exc:
             what = self._failure(exc, self._elapsed_s() - started_s)
             msg = f"asked {self.host} for {asked} and {what}"
             raise ExchangeUnavailable(msg) from exc
-        answer = Answer(
+        answer = self._answer(response, asked, headers, body)
+        if not whole:
+            raise malformed(answer, f"more than {_MAX_BODY_BYTES} bytes")
+        return answer
+
+    def _answer(self, response: httpx.Response, asked: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        return Answer(
             host=self.host,
             asked=asked,
             status=response.status_code,
@@ -123,9 +136,6 @@ class Connection:
             cool_down_s=self._settings.cool_down_s,
             hide=self._hide,
         )
-        if not whole:
-            raise malformed(answer, f"more than {_MAX_BODY_BYTES} bytes")
-        return answer
 
     def _left_s(self, started_s: float) -> float:
         return started_s + self._settings.timeout_s - self._elapsed_s()
@@ -162,6 +172,19 @@ class Connection:
 
 class _Named(msgspec.Struct):
     venue: str
+
+
+def budget_name(settings: BybitSettings) -> str:
+    """Return the name under which requests to the configured host are counted: the venue, else the host and its port.
+
+    Without user, password and the usual port, which make no other exchange; the hosts of one venue share its limit.
+
+    Raises:
+        ConfigError: BYBIT_BASE_URL is no URL.
+    """
+    url = _url(settings.base_url)
+    name = "loopback" if _is_loopback(url.host) else url.host
+    return _VENUES.get(url.host, name if url.port is None else f"{name}:{url.port}")
 
 
 def venue_of(settings: BybitSettings, transport: httpx.BaseTransport | None = None) -> str:

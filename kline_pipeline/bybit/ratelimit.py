@@ -108,12 +108,14 @@ class Turns:
         if verdict.cool_until_ms > self._told_until_ms:
             self._told_until_ms = verdict.cool_until_ms
             fields = {"until": iso(verdict.cool_until_ms), "reason": verdict.reason}
-            logger.warning("no request is sent for a while", extra=fields)
+            # Until when and why are in the text too: a notebook shows nothing else.
+            logger.warning("no request is sent before %(until)s, because %(reason)s", fields, extra=fields)
 
 
 def tell_slow_down(share: float, reason: str) -> None:
     """Log that the pace is less now, once per slow-down that counted."""
-    logger.warning("requests are slowed down", extra={"share": round(share, 3), "reason": reason})
+    fields = {"share": round(share, 3), "reason": reason}
+    logger.warning("requests are slowed down to %(share)s of the pace, because %(reason)s", fields, extra=fields)
 
 
 def _refusal(awaited: Verdict | None, timeout_s: float) -> RateLimited | Banned:

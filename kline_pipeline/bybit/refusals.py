@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from kline_pipeline.errors import (
     AuthenticationRefused,
     BadCategory,
@@ -64,6 +66,13 @@ _CODES: Final[Mapping[int, tuple[type[ExchangeError], str]]] = {
     **dict.fromkeys((33004, -2015), (KeyExpired, _EXPIRED)),
     10017: (UnexpectedAnswer, _V5_HOST),
 }
+# Which errors a retCode may make of an HTTP status; at others it is a fact beside the status.
+_EXACT: Final[Mapping[int, tuple[type[ExchangeError], ...]]] = {
+    403: (Banned, RateLimited, CountryBlocked, AuthenticationRefused),
+    401: (AuthenticationRefused,),
+    400: (BadRequest, AuthenticationRefused),
+    404: (BadRequest,),
+}
 # 10001 by its text, the first that occurs. Seen: "Not supported symbols", "params error: symbol
 # invalid", "params error: Symbol Invalid", "Invalid period!", "params error: intervalTime is
 # invalid", "Illegal category", "params error: Category is invalid".
@@ -76,8 +85,26 @@ _PARAMETERS: Final[Sequence[tuple[str, type[BadRequest], str]]] = (
 )
 
 
+class _Told(msgspec.Struct, rename="camel"):
+    ret_code: int
+    ret_msg: str = ""
+
+
 def http_refusal(answer: "Answer") -> ExchangeError:
-    """Return the error for an answer whose HTTP status is not 200."""
+    """Return the error for an answer whose HTTP status is not 200; a retCode in its body says it more exactly."""
+    error = _by_status(answer)
+    try:
+        told = msgspec.json.decode(answer.body, type=_Told)
+    except msgspec.MsgspecError:
+        return error
+    exact = code_refusal(answer, told.ret_code, told.ret_msg)
+    if isinstance(exact, _EXACT.get(answer.status, ())) and not isinstance(error, Banned | CountryBlocked):
+        return exact
+    error.ret_code = told.ret_code
+    return error
+
+
+def _by_status(answer: "Answer") -> ExchangeError:
     status = answer.status
     came = f"HTTP {status} ({_short(answer)})"
     if status == 403:  # noqa: PLR2004
@@ -95,7 +122,7 @@ def code_refusal(answer: "Answer", code: int, message: str) -> ExchangeError:
     """Return the error for an answer whose retCode is not 0.
 
     Args:
-        answer: with HTTP 200.
+        answer: whose body has it.
         code: its retCode.
         message: its retMsg.
     """

@@ -117,4 +117,5 @@ def _log(state: RetryCallState, asked: str) -> None:
         "error": type(error).__name__,
         "reason": str(error),
     }
-    logger.warning("exchange request is tried again", extra=fields)
+    # The reason is in the text too: a notebook shows nothing else.
+    logger.warning("exchange request is tried again: %s", error, extra=fields)

@@ -147,6 +147,10 @@ class _Patient:
         if self._silence:
             return _not_asked(self._silence)
         shared = self._shared
+        if self._settings.database_url is not None and shared is None:
+            # Without what is shared nobody may send anything, and neither may we: a ban may be in force.
+            self._silence = "the shared request budget is in the database"
+            return _not_asked("it is in the database, see there")
         budget = self._stack.enter_context(paying(self._settings, shared))
         # Nobody is helped by waiting for an exchange that does not answer; one more try is for the clock.
         tries = min(2, self._settings.bybit.retry_max_attempts)
@@ -162,8 +166,6 @@ class _Patient:
         client = BybitClient(impatient, budget=budget, clock_ms=self._clock_ms)
         self._client = self._stack.enter_context(client)
         per_second = f"{self._settings.bybit.requests_per_second:g} requests per second, no cool-down is in force"
-        if self._settings.database_url is not None and shared is None:
-            return "warn", f"{per_second} on this machine; the shared budget is in the database, see there"
         return "ok", f"{per_second}, shared by {'all who use the database' if shared else 'all processes of this user'}"
 
     def exchange(self) -> Seen:

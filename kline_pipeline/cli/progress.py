@@ -32,6 +32,8 @@ def progress_of(runs: "Sequence[RangeRun]") -> "Iterator[Callable[[RunEvent], No
             if event.kind == "cell" and event.cell is not None:
                 name = f"{event.run.dataset.name} {event.cell.symbol} {event.cell.date} {event.asset}"
                 bar.update(task, advance=1, description=name)
+            elif event.kind == "waiting":
+                bar.console.print(f"run {event.run_id[:8]} of {event.run.dataset.name} waits: {event.facts['text']}")
             elif event.kind == "started":
                 bar.update(task, description=f"{event.run.dataset.name} run {event.run_id[:8]}")
             elif event.outcome is not None and not event.outcome.success:

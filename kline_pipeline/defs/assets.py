@@ -25,6 +25,7 @@ from kline_pipeline.stages.fill import FillReport
 from kline_pipeline.stages.land import SINK_CHECKS, Landing
 
 PROGRESS_MARK: Final = "PROGRESS"  # begins the log message of each partition and step; the progress bar reads them
+WAITING_MARK: Final = "WAITING"  # begins the log message of a step that waits to be tried again
 _RETRIES: Final = 3
 _RETRY_WAIT_S: Final = 30.0
 _GRAINS: Final = {
@@ -78,7 +79,7 @@ def dataset_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
 
 def _raw_batches(dataset: Dataset, options: Mapping[str, Any]) -> dg.AssetsDefinition:
     def raw_batches(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
-        with _failures():
+        with _failures(context):
             for cell, report in pipeline.fill(dataset, _cells(context)).items():
                 _tell(context, "raw_batches", cell, _fill_facts(report))
 
@@ -91,7 +92,7 @@ def _candles(dataset: Dataset, options: Mapping[str, Any]) -> dg.AssetsDefinitio
         def report(cell: Cell, verdict: Verdict) -> None:
             _tell(context, "candles", cell, _verdict_facts(verdict))
 
-        with _failures():
+        with _failures(context):
             pipeline.derive(dataset, _cells(context), now_ms=_now_ms(), report=report)
 
     deps = [asset_key(dataset, "raw_batches")]
@@ -106,7 +107,7 @@ def _sink(dataset: Dataset, sink: str, options: Mapping[str, Any]) -> dg.AssetsD
         def report(cell: Cell, landing: Landing) -> None:
             _log(context, name, cell, _landing_facts(landing))
 
-        with _failures():
+        with _failures(context):
             land = pipeline.land_postgres if sink == "postgres" else pipeline.land_parquet
             landings = land(dataset, _cells(context), report=report)
         yield from landing_results(
@@ -153,13 +154,14 @@ def _cells(context: dg.AssetExecutionContext) -> list[Cell]:
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
-    """Turn our errors into Dagster's: what may pass is retried, all else fails the step with its sentence."""
+def _failures(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Turn our errors into Dagster's: what may pass is retried, which is said, all else fails with its sentence."""
     try:
         yield
     except KlineError as exc:
         if exc.retryable:
             wait_s = getattr(exc, "retry_after_s", None) or _RETRY_WAIT_S
+            context.log.warning("%s %s (the step is tried again in %.0f s)", WAITING_MARK, exc, wait_s)
             raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=wait_s) from exc
         raise dg.Failure(str(exc), allow_retries=False) from exc
 

@@ -36,6 +36,7 @@ from kline_pipeline.defs.ranges import RangeRun
 
 LOCATION_NAME: Final = "kline_pipeline"  # that of workspace.yaml; the UI finds the job of a run by it
 _PROGRESS: Final = "PROGRESS "
+_WAITING: Final = "WAITING "
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -50,10 +51,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a worker tells: a run has an id, a partition got through an asset, a run is over."""
+    """What a worker tells: a run has an id, a partition got through an asset, a step waits, a run is over."""
 
     number: int
-    kind: Literal["started", "cell", "finished"]
+    kind: Literal["started", "cell", "waiting", "finished"]
     run_id: str
     asset: str = ""
     cell: Cell | None = None
@@ -136,7 +137,10 @@ def _belongs(key: AssetKey, dataset: Dataset, assets: tuple[str, ...]) -> bool:
 
 
 def _tell_progress(entry: EventLogEntry, number: int, send: Callable[[Message], None]) -> None:
-    """Send on a log line `PROGRESS <asset> <date>|<symbol> <json>`."""
+    """Send on a log line `PROGRESS <asset> <date>|<symbol> <json>`, or `WAITING <sentence>`."""
+    if entry.user_message.startswith(_WAITING):
+        text = entry.user_message.removeprefix(_WAITING)
+        send(Message(number, "waiting", entry.run_id, facts={"text": text}))
     if not entry.user_message.startswith(_PROGRESS):
         return
     _, asset, key, facts = entry.user_message.split(" ", 3)

@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from kline_pipeline.bybit.lives import BEGINNING_MS
 from kline_pipeline.bybit.pages import Page, PageFailure, fetch_pages
 from kline_pipeline.direct.source import Source, pages_of
-from kline_pipeline.direct.verdict import Times, Verdict, both, judge
+from kline_pipeline.direct.verdict import Times, Verdict, both, inside, judge
 from kline_pipeline.errors import (
     BetweenListings,
     Contradiction,
@@ -23,7 +23,6 @@ from kline_pipeline.errors import (
     MalformedAnswer,
     NotListed,
     NotListedYet,
-    UnknownSeries,
     UsageError,
 )
 from kline_pipeline.market.listing import Listing
@@ -31,6 +30,7 @@ from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window, iso, merge, windows_of
 
 _NAMED: Final = 3
+_EARLY: Final = Window(-62_135_596_800_000, BEGINNING_MS)  # from the year 1 on: nothing is listed, nothing is asked
 
 
 def closed_window(series: Series, start_ms: int, end_ms: int, *, server_time_ms: int, grace_ms: int) -> Window:
@@ -81,7 +81,7 @@ class Fetch:
         for series in self._wanted:
             if series.category == "inverse":
                 # It answers for a linear symbol with linear candles and no error (bybit-v5.md 1.3): is it one?
-                self._source.listing(series.category, series.symbol)
+                self._source.listing(series.category, series.symbol, until_ms=0)
         parts = {series: _Part(self._source, series, windows) for series, windows in self._wanted.items()}
         asks = chain.from_iterable(self._asks(series) for series in self._wanted)
         pages = fetch_pages(self._source.page, asks, self._source.concurrency)
@@ -94,7 +94,9 @@ class Fetch:
             self.unlisted[series] = part.end()
 
     def _asks(self, series: Series) -> Iterator[tuple[Series, Window]]:
-        pages = (pages_of(window, series.interval, self._server_time_ms) for window in self._wanted[series])
+        begin_ms = series.interval.floor(BEGINNING_MS)
+        late = (Window(max(begin_ms, one.start_ms), max(begin_ms, one.end_ms)) for one in self._wanted[series])
+        pages = (pages_of(window, series.interval, self._server_time_ms) for window in late)
         return ((series, page) for page in dict.fromkeys(chain.from_iterable(pages)))
 
 
@@ -114,9 +116,7 @@ class _Part:
         """Return the wanted candles of a page, and remember what is missing."""
         if isinstance(page, PageFailure):
             raise page.error
-        verdict = self._judged(page)
-        times = verdict.candles["open_time_ms"].to_numpy()
-        candles = verdict.candles.filter(pa.array(self._is_wanted(times)))
+        candles = self._judged(page).candles
         self._rows += len(candles)
         return candles
 
@@ -130,51 +130,52 @@ class _Part:
         missing = np.concatenate([*self._missing, np.zeros(0, np.int64)])
         if len(missing):
             raise self._incomplete(missing)
+        if self._windows and not self._rows:
+            whole = Window(self._windows[0].start_ms, self._windows[-1].end_ms)
+            raise not_listed(self._series, whole, self._source.listing(*self._names, until_ms=whole.end_ms))
+        early = [_EARLY.intersect(window) for window in self._windows]
         unlisted = windows_of(np.concatenate([*self._unlisted, np.zeros(0, np.int64)]), self._series.interval)
-        if unlisted and not self._rows:
-            listing = self._source.listing(*self._names)
-            raise not_listed(self._series, Window(self._windows[0].start_ms, self._windows[-1].end_ms), listing)
-        return unlisted
+        return merge([*early, *unlisted])
 
     def _judged(self, page: Page) -> Verdict:
         """Return the verdict on a page after all that can be done for what it lacks."""
         try:
-            verdict = judge(page, self._source.grace_ms)
+            verdict = self._verdict(page)
         except (Contradiction, MalformedAnswer):
             page, verdict = self._again(page)
-        absent = self._wanted(verdict.absent_ms)
-        lacks = self._lacks(absent, self._source.known_listing(*self._names))
+        lacks = self._lacks(verdict, self._source.known_listing(*self._names))
         if len(lacks):
             page, second = self._again(page)
             verdict = both(second, verdict)
-            absent = self._wanted(verdict.absent_ms)
-            lacks = self._lacks(absent, self._source.listing(*self._names) if len(absent) else None)
-            if len(lacks):
-                # It may have been delisted since the listing was probed.
-                lacks = self._lacks(absent, self._source.listing(*self._names, again=True))
+            lacks = self._lacks(verdict, self._source.known_listing(*self._names))
+        if len(lacks):
+            # It may have been listed or delisted since the listing was probed.
+            lacks = self._lacks(verdict, self._source.listing(*self._names, again=True))
         if not len(lacks):
             # Whatever it may lack beside what is wanted is asked for again by whoever wants that.
             self._source.keep(page)
         self._missing.append(lacks)
-        self._unlisted.append(np.setdiff1d(absent, lacks))
+        self._unlisted.append(np.setdiff1d(verdict.absent_ms, lacks))
         return verdict
+
+    def _verdict(self, page: Page) -> Verdict:
+        return judge(page, self._windows, self._source.grace_ms)
 
     def _again(self, page: Page) -> tuple[Page, Verdict]:
         newer = self._source.page_again(page.series, page.window)
-        return newer, judge(newer, self._source.grace_ms)
+        return newer, self._verdict(newer)
 
-    def _lacks(self, absent: Times, listing: Listing | None) -> Times:
-        """Return those of some absent open times that a listing covers; all where it is not known."""
+    def _lacks(self, verdict: Verdict, listing: Listing | None) -> Times:
+        """Return those of the absent open times that a listing does not excuse: all where it is not known.
+
+        It excuses nothing after it was probed: what was between listings then may be listed now.
+        """
+        absent = verdict.absent_ms
         if listing is None or not len(absent):
             return absent
         whole = Window(int(absent[0]), self._series.interval.shift(int(absent[-1]), 1))
-        return absent[_inside(absent, listing.windows(self._series.interval, whole))]
-
-    def _wanted(self, times: Times) -> Times:
-        return times[self._is_wanted(times)]
-
-    def _is_wanted(self, times: Times) -> NDArray[np.bool_]:
-        return _inside(times, self._windows)
+        listed = inside(absent, listing.windows(self._series.interval, whole))
+        return absent[listed | (absent >= listing.probed_at_ms)]
 
     def _incomplete(self, missing: Times) -> IncompleteWindow:
         expected = sum(self._series.interval.count(one.start_ms, one.end_ms) for one in self._windows)
@@ -189,11 +190,11 @@ class _Part:
         )
 
 
-def not_listed(series: Series, window: Window, listing: Listing) -> NotListed | UnknownSeries:
+def not_listed(series: Series, window: Window, listing: Listing) -> NotListed:
     """Return the error that says why an instrument has no candle in a window."""
     lives = listing.lives
     if not lives:
-        return UnknownSeries(f"{series} has no candle yet: it is known and trades later; try again then")
+        return NotListedYet(f"{series} has no candle yet: it is known and trades later; try again then", window=window)
     said = f"{series} has no candle in {window}"
     if window.end_ms <= lives[0].start_ms:
         return NotListedYet(f"{said}: its first one opens at {iso(lives[0].start_ms)}; begin there", window=window)
@@ -203,10 +204,3 @@ def not_listed(series: Series, window: Window, listing: Listing) -> NotListed | 
     after = min(life.start_ms for life in lives if life.start_ms >= window.end_ms)
     hole = f"it was not listed from {iso(before)} to {iso(after)}, between two listings"
     return BetweenListings(f"{said}: {hole}; choose another range", window=window)
-
-
-def _inside(times: Times, windows: Sequence[Window]) -> NDArray[np.bool_]:
-    """Return for each time whether one of disjoint windows holds it."""
-    bounds: Times = np.array([bound for one in merge(windows) for bound in (one.start_ms, one.end_ms)], dtype=np.int64)
-    inside: NDArray[np.bool_] = np.searchsorted(bounds, times, side="right") % 2 == 1
-    return inside

@@ -1,5 +1,6 @@
 """The last N closed candles, across holes between listings; complete, or an exception."""
 
+from operator import index
 from typing import Final
 
 import pyarrow as pa
@@ -33,6 +34,10 @@ def latest(source: Source, series: Series, count: int, *, end_ms: int | None, se
         IncompleteWindow: some of them are missing, named in `missing_ms`.
         ExchangeError: no usable answer after all attempts.
     """
+    try:
+        count = index(count)
+    except TypeError as exc:
+        raise UsageError(f"{count!r} is no number of candles: ask for 1 to {MOST:,}") from exc
     if not 1 <= count <= MOST:
         raise UsageError(f"the last {count} candles cannot be had: ask for 1 to {MOST:,}, or fetch a range")
     until_ms = series.interval.closed_end(server_time_ms, source.grace_ms)
@@ -44,7 +49,8 @@ def latest(source: Source, series: Series, count: int, *, end_ms: int | None, se
         if len(candles) == count:
             return candles
     # Not all of these slots were listed: the lives say which are the last ones that were.
-    windows = _last(source.listing(series.category, series.symbol), series, count, until_ms)
+    listing = source.listing(series.category, series.symbol, until_ms=until_ms)
+    windows = _last(listing, series, count, until_ms)
     return _fetched(source, series, windows, server_time_ms)
 
 
@@ -65,7 +71,8 @@ def _last(listing: Listing, series: Series, count: int, until_ms: int) -> list[W
     interval = series.interval
     found: list[Window] = []
     lacking = count
-    for window in reversed(listing.windows(interval, Window(0, until_ms))):
+    whole = Window(min(0, until_ms), until_ms)
+    for window in reversed(listing.windows(interval, whole)):
         slots = interval.count(window.start_ms, window.end_ms)
         start_ms = interval.shift(window.end_ms, -lacking) if slots > lacking else window.start_ms
         found.insert(0, Window(start_ms, window.end_ms))
@@ -74,7 +81,7 @@ def _last(listing: Listing, series: Series, count: int, until_ms: int) -> list[W
             return found
     exist = count - lacking
     if not exist:
-        raise not_listed(series, Window(0, until_ms), listing)
+        raise not_listed(series, whole, listing)
     raise TooFewCandles(
         f"asked for the last {count} closed candles of {series} and only {exist} exist; ask for at most {exist}",
         exist=exist,

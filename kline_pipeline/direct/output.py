@@ -18,6 +18,7 @@ from kline_pipeline.market.series import Series
 FORMATS: Final = (".parquet", ".csv")
 CSV_HEADER: Final = ",".join(("open_time", *NUMBER_COLUMNS))
 _GROUP_ROWS: Final = 100_000
+_ABANDONED_AFTER_S: Final = 3600
 
 
 class CandleWriter(Protocol):
@@ -46,6 +47,7 @@ def candle_file(path: Path, series: Series) -> Iterator[CandleWriter]:
         StorageError: the folder cannot be written or the disk is full.
     """
     check_format(path)
+    path = path.resolve()  # a link stays one
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,11 +60,19 @@ def candle_file(path: Path, series: Series) -> Iterator[CandleWriter]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sweep(path)
     except OSError as exc:
         raise StorageError(f"could not write {path}: {exc.strerror or exc}; free space or mend the path") from exc
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed writers of the same file left; a living one has had an hour."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        if left.stat().st_mtime < path.stat().st_mtime - _ABANDONED_AFTER_S:
+            left.unlink(missing_ok=True)
 
 
 def check_format(path: Path) -> None:

@@ -88,8 +88,13 @@ class Source:
                 self._listings[names] = _listing(note)
         return self._listings.get(names)
 
-    def listing(self, category: str, symbol: str, *, again: bool = False) -> Listing:
-        """Return the lives of an instrument, probed where they are not known or, `again`, not by this very object.
+    def listing(self, category: str, symbol: str, *, until_ms: int = 0, again: bool = False) -> Listing:
+        """Return the lives of an instrument, probed where they are not known, or not late enough.
+
+        Args:
+            category, symbol: the instrument.
+            until_ms: a probe before this time says nothing of what matters.
+            again: a probe by somebody else does not count.
 
         Raises:
             BadSymbol: the exchange knows no such instrument and has no candle of it.
@@ -97,7 +102,7 @@ class Source:
         """
         names = category, symbol
         known = self.known_listing(*names)
-        if known is not None and (not again or names in self._probed):
+        if known is not None and (names in self._probed or (not again and known.probed_at_ms >= until_ms)):
             return known
         found = probe_lives(self.client, *names, grace_ms=self.grace_ms).listing
         self._listings[names] = found

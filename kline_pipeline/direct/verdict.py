@@ -1,5 +1,6 @@
 """What one page proves: its closed candles, and the open times it lacks; what was listed is not known here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from kline_pipeline.bybit.pages import Page
 from kline_pipeline.checks import well_formed
 from kline_pipeline.errors import Contradiction, MalformedAnswer
 from kline_pipeline.market.schema import canonical_candles
-from kline_pipeline.market.window import iso
+from kline_pipeline.market.window import Window, iso, merge
 
 Times = NDArray[np.int64]
 
@@ -20,35 +21,49 @@ class Verdict:
     """What a page proves.
 
     Attributes:
-        candles: CANDLE_SCHEMA, canonical text, ascending and unique by open time, closed by the page's server time.
-        absent_ms: open times of the page's window that have no such candle, ascending; those not yet closed included.
+        candles: wanted ones, CANDLE_SCHEMA, canonical text, ascending and unique by open time, closed by the page's
+            server time.
+        absent_ms: wanted open times that have no such candle, ascending; those not yet closed included.
     """
 
     candles: pa.Table
     absent_ms: Times
 
 
-def judge(page: Page, grace_ms: int) -> Verdict:
-    """Return what a page proves.
+def judge(page: Page, wanted: Sequence[Window], grace_ms: int) -> Verdict:
+    """Return what a page proves of what is wanted; whatever else is on it, nobody asked for.
+
+    Args:
+        page: of the exchange, or of the cache.
+        wanted: windows, disjoint and ascending, which may reach beyond the page.
+        grace_ms: a candle counts as closed this long after its end.
 
     Raises:
         Contradiction: two different closed candles for one open time.
         MalformedAnswer: a candle off the grid, or one that cannot be.
     """
-    closed = page.closed_window(grace_ms)
     interval = page.series.interval
+    parts = [part for part in (page.window.intersect(window) for window in wanted) if part]
+    closed = page.closed_window(grace_ms)
     times = page.rows["open_time_ms"].to_numpy()
-    off_grid = times[interval.floors(times) != times]
+    mine = np.flatnonzero(inside(times, [closed.intersect(part) for part in parts]))
+    off_grid = times[mine][interval.floors(times[mine]) != times[mine]]
     if len(off_grid):
         raise MalformedAnswer(_served(page, f"candles off the grid at {_named(off_grid)}"), window=page.window)
-    inside = np.flatnonzero((times >= closed.start_ms) & (times < closed.end_ms))
-    order = inside[np.argsort(times[inside], kind="stable")]
+    order = mine[np.argsort(times[mine], kind="stable")]
     candles = _unique(page, canonical_candles(page.rows.take(pa.array(order))))
     broken = well_formed.broken(candles)
     if len(broken):
         raise MalformedAnswer(_served(page, f"impossible candles at {_named(broken)}"), window=page.window)
-    grid = interval.grid(page.window.start_ms, page.window.end_ms)
+    grid = np.concatenate([np.zeros(0, np.int64), *(interval.grid(part.start_ms, part.end_ms) for part in parts)])
     return Verdict(candles, grid[~np.isin(grid, candles["open_time_ms"].to_numpy())])
+
+
+def inside(times: Times, windows: Sequence[Window]) -> NDArray[np.bool_]:
+    """Return for each time whether one of the windows holds it."""
+    bounds: Times = np.array([bound for one in merge(windows) for bound in (one.start_ms, one.end_ms)], dtype=np.int64)
+    found: NDArray[np.bool_] = np.searchsorted(bounds, times, side="right") % 2 == 1
+    return found
 
 
 def both(newer: Verdict, older: Verdict) -> Verdict:

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from kline_pipeline.errors import UsageError
 from kline_pipeline.market.window import iso, to_ms
 
+_WRITE = "write 2024-01-31 or 2024-01-31T12:00, in UTC"
 _PLAIN_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -60,5 +61,16 @@ def _moment(option: str, text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as exc:
-        raise UsageError(f"{option} {text!r} is no time: write 2024-01-31 or 2024-01-31T12:00, in UTC") from exc
+        raise UsageError(f"{option} {text!r} is no time: {_WRITE}") from exc
+    if _is_date(text) and not _PLAIN_DATE.fullmatch(text):
+        # 20240131 and 2024-W05 are dates to Python: as an exclusive midnight they would lose their last day.
+        raise UsageError(f"{option} {text!r} is no date as it is written here: {_WRITE}")
     return to_ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -141,3 +143,22 @@ def test_the_last_candles_are_exactly_so_many(opened: World) -> None:
 def test_a_series_of_no_dataset_says_how_to_land_it(opened: World) -> None:
     with pytest.raises(UsageError, match="kline-pipeline backfill inverse:BTCUSD:5"):
         api.load_candles("inverse:BTCUSD:5", "2024-01-01", "2024-01-31")
+
+
+def test_times_of_pandas_and_numpy_are_times(opened: World) -> None:
+    begin: Any = np.datetime64("2024-01-01")
+    count: Any = np.int64(5)
+    frame = api.fetch_candles(KEY, begin, pd.Timestamp("2024-01-02", tz="UTC"))
+    assert len(frame) == 24
+    assert len(api.latest_candles(KEY, count, end="2024-03-31")) == 5
+
+
+@pytest.mark.parametrize(("start", "end"), [(None, None), ("soon", "2024-01-02"), ("2024-01-01", float("nan"))])
+def test_what_is_no_time_is_refused(start: object, end: object) -> None:
+    with pytest.raises(UsageError):
+        api.load_candles(KEY, start, end)  # type: ignore[arg-type]
+
+
+def test_no_series_at_all_is_refused() -> None:
+    with pytest.raises(UsageError, match="no series"):
+        api.fetch_candles([], "2024-01-01", "2024-01-02")

@@ -9,6 +9,7 @@ from kline_pipeline.errors import (
     BadInterval,
     BadSymbol,
     Banned,
+    ClockSkew,
     CountryBlocked,
     ExchangeUnavailable,
     MalformedAnswer,
@@ -191,6 +192,39 @@ def test_limit_headers_slow_everybody_down_before_the_limit(
         asked.client.kline_page(MINUTE, HOUR)
     assert len(asked.budget.slow_downs) == slowed
     assert asked.budget.cool_downs == cooled
+
+
+def test_the_headers_of_a_refusal_are_heeded_too() -> None:
+    headers = {
+        "X-Bapi-Limit": "50",
+        "X-Bapi-Limit-Status": "0",
+        "X-Bapi-Limit-Reset-Timestamp": str(NOW_MS + 3000),
+    }
+    with canned(answers(LIMITED, headers=headers), retry_max_attempts=1) as asked, pytest.raises(RateLimited):
+        asked.client.kline_page(MINUTE, HOUR)
+    assert len(asked.budget.cool_downs) == 1
+
+
+def test_a_clock_that_stays_refused_is_mended_once() -> None:
+    refusal = {"retCode": 10002, "retMsg": "invalid request, please check your timestamp", "result": {}, "time": NOW_MS}
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=ok({}) if request.url.path.endswith("/time") else refusal, request=request)
+
+    with canned(handler) as asked, pytest.raises(ClockSkew) as caught:
+        asked.client.kline_page(MINUTE, HOUR)
+    assert [request.url.path.rsplit("/", 1)[-1] for request in asked.sent] == ["kline", "time", "kline"]
+    assert not caught.value.retryable
+
+
+def test_a_body_that_cannot_be_unpacked_is_malformed() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        stream = httpx.ByteStream(b"no gzip")
+        return httpx.Response(200, headers={"content-encoding": "gzip"}, stream=stream, request=request)
+
+    with canned(handler, retry_max_attempts=1) as asked, pytest.raises(MalformedAnswer) as caught:
+        asked.client.kline_page(MINUTE, HOUR)
+    assert caught.value.http_status == 200
 
 
 def test_no_try_begins_after_the_total_deadline() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kline_pipeline.bybit.connection import Connection, venue_of
+from kline_pipeline.bybit.connection import Connection, budget_name, venue_of
 from kline_pipeline.config import BybitSettings
 from kline_pipeline.errors import Banned, ConfigError, ExchangeUnavailable, MalformedAnswer
 from kline_pipeline.market.series import Series
@@ -180,3 +180,37 @@ def test_a_simulator_names_itself_once_and_outside_the_budget() -> None:
 def test_a_host_that_has_no_name_is_its_own_venue() -> None:
     with canned(answers("404 page not found", status=404), base_url="http://localhost:8000") as asked:
         assert asked.client.venue() == "localhost:8000"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://api.bybit.com", "bybit"),
+        ("https://api.bybit.com:443", "bybit"),
+        ("https://API.bytick.com", "bybit"),
+        ("https://user:geheim@api.bybit.com", "bybit"),
+        ("https://api-testnet.bybit.com", "bybit-testnet"),
+        ("https://api.bybit.nl", "api.bybit.nl"),
+        ("http://127.0.0.1:8602", "loopback:8602"),
+        ("http://user:geheim@localhost:8602", "loopback:8602"),
+    ],
+)
+def test_one_exchange_has_one_budget_however_it_is_written(url: str, name: str) -> None:
+    assert budget_name(BybitSettings(base_url=url)) == name
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [{"HTTPS_PROXY": "garbage://u:x@h"}, {"SSL_CERT_FILE": "/nonexistent"}],
+    ids=["proxy", "certificate"],
+)
+def test_an_environment_that_cannot_work_is_named(monkeypatch: pytest.MonkeyPatch, variable: dict[str, str]) -> None:
+    for name, value in variable.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
+        Connection(BybitSettings(base_url="https://api.bybit.com"))
+
+
+def test_a_socks_proxy_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    Connection(BybitSettings(base_url="https://api.bybit.com")).close()

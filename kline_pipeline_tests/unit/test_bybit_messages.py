@@ -1,5 +1,6 @@
 """What an answer means: refusals become the right error, and only candles become candles."""
 
+import json
 import re
 from typing import Any
 
@@ -219,3 +220,31 @@ def test_a_result_without_symbol_or_list_is_malformed() -> None:
         given = answer(f'{{"retCode":0,"retMsg":"OK","result":{result},"time":1}}')
         with pytest.raises(MalformedAnswer):
             rows_of(given)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "kind"),
+    [
+        (403, 10018, "Out of frequency limit of IP", Banned),
+        (403, 10006, "Too many visits!", RateLimited),
+        (403, 10009, "region", CountryBlocked),
+        (403, 10010, "Unmatched IP", KeyNotAllowed),
+        (403, 99999, "who knows", UnexpectedAnswer),
+        (401, 33004, "expired", KeyExpired),
+        (401, 10003, "invalid", BadKey),
+        (401, 10002, "timestamp", ClockSkew),
+        (429, 10006, "Too many visits!", RateLimited),
+        (400, 10001, "params error: symbol invalid", BadSymbol),
+        (404, 10017, "route not found", UnexpectedAnswer),
+        (503, 10001, "params error: symbol invalid", ServerBusy),
+        (502, 0, "OK", ServerBusy),
+    ],
+)
+def test_a_ret_code_beside_an_http_error_says_it_more_exactly(
+    status: int, code: int, message: str, kind: type[ExchangeError]
+) -> None:
+    body = json.dumps({"retCode": code, "retMsg": message}).encode()
+    with pytest.raises(kind) as caught:
+        open_envelope(Answer(host="h", asked="it", status=status, headers={}, body=body))
+    assert type(caught.value) is kind
+    assert (caught.value.http_status, caught.value.ret_code) == (status, code)

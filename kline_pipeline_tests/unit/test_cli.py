@@ -143,3 +143,9 @@ def test_a_log_line_for_machines_is_one_json_object_on_standard_error(capsys: py
     line = json.loads(output.err)
     assert (line["event"], line["attempt"], line["level"]) == ("asked", 2, "info")
     assert output.out == ""
+
+
+@pytest.mark.parametrize("text", ["20240103", "2024-W02", "2024-W02-3"])
+def test_a_date_that_is_written_otherwise_is_refused_and_loses_no_day(text: str) -> None:
+    with pytest.raises(UsageError, match="write 2024-01-31"):
+        end_of(text, NOW_MS)

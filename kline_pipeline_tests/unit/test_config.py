@@ -83,3 +83,19 @@ def test_secrets_have_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BYBIT_CACHE_URL", "redis://:geheim@host")
     settings = Settings.load()
     assert "geheim" not in repr(settings.bybit) + str(settings.bybit) + repr(vars(settings))
+
+
+@pytest.mark.parametrize("name", ["COOL_DOWN_S", "TIMEOUT_S", "CLOSE_GRACE_S", "CACHE_TTL_DAYS", "RETRY_TOTAL_S"])
+@pytest.mark.parametrize("value", ["inf", "nan", "1e12", "-1"])
+def test_a_number_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"BYBIT_{name}", value)
+    with pytest.raises(ConfigError, match=f"BYBIT_{name}"):
+        Settings.load()
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("KLINE_HOME", "KLINE_DATABASE_URL", "KLINE_LOG_FORMAT", "BYBIT_CACHE_URL", "BYBIT_API_KEY"):
+        monkeypatch.setenv(name, "")
+    settings = Settings.load()
+    assert (settings.home, settings.database_url, settings.bybit.api_key) == (tmp_path / ".kline", None, None)

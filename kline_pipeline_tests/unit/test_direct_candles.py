@@ -110,6 +110,29 @@ def test_an_impossible_candle_is_no_candle() -> None:
         fetched(replace(CASE, faults=(broken,)), day("2024-01-20", "2024-01-21"))
 
 
+def test_what_is_wrong_beside_the_window_is_nobodys_business() -> None:
+    about = {"category": "linear", "symbol": "AUSDT", "open_time": str(ms("2024-01-20 05:00"))}
+    beside = day("2024-01-20 05:01", "2024-01-20 08:00")
+    assert len(fetched(replace(CASE, faults=({"contradict": about},)), beside)[0]) == 179
+
+
+@pytest.mark.parametrize("window", [day("1969-01-01", "1969-01-02"), day("0024-01-01", "0024-01-02")])
+def test_before_anything_was_listed_nothing_is_asked_for(window: Window) -> None:
+    with pytest.raises(NotListedYet, match="2024-01-10T05:17:00Z"):
+        fetched(CASE, window)
+    times, unlisted = fetched(CASE, Window(window.start_ms, ms("2024-01-10 05:20")))
+    assert (len(times), unlisted) == (3, [Window(window.start_ms, ms("2024-01-10 05:17"))])
+    with pytest.raises(NotListedYet):
+        last(CASE, 3, "1960-01-01")
+
+
+@pytest.mark.parametrize("count", [2.5, "abc", None])
+def test_what_is_no_number_is_no_count(count: object) -> None:
+    with source_of(CASE) as (source, exchange), pytest.raises(UsageError, match="no number of candles"):
+        latest(source, SERIES, count, end_ms=None, server_time_ms=NOW_MS)  # type: ignore[arg-type]
+    assert exchange.stats.requests("kline") == 0
+
+
 def test_the_window_ends_with_what_has_closed() -> None:
     window = closed_window(SERIES, ms("2024-04-10"), ms("2024-04-11"), server_time_ms=NOW_MS, grace_ms=GRACE_MS)
     assert window == day("2024-04-10", "2024-04-10 12:34")

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from kline_pipeline.bybit.cache.page_cache import PageCache, open_cache
 from kline_pipeline.direct.candles import Fetch
+from kline_pipeline.direct.latest import latest
 from kline_pipeline.direct.source import SETTLED_MS, pages_of
-from kline_pipeline.errors import IncompleteWindow
+from kline_pipeline.errors import IncompleteWindow, NotListedYet, TooFewCandles
 from kline_pipeline.market.interval import INTERVAL_CODES, Interval
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
@@ -135,3 +136,30 @@ def test_an_instrument_that_was_delisted_since_is_looked_up_again(cache: PageCac
     later = replace(CASE, lives=((ms("2024-03-10 05:17"), until_ms),))
     times, _ = fetch(later, Window(ms("2024-04-01"), ms("2024-04-08")), cache)
     assert times[-1] == until_ms - 60_000
+
+
+TWICE = ((ms("2024-01-10 05:17"), ms("2024-02-03 10:00")), (ms("2024-03-01 00:30"), None))
+
+
+def last(case: Case, count: int, cache: PageCache) -> list[int]:
+    with source_of(case, cache) as (source, _):
+        return times_of([latest(source, case.series, count, end_ms=None, server_time_ms=case.now_ms)])
+
+
+def test_a_listing_that_was_probed_before_the_relisting_excuses_nothing_after_it(cache: PageCache) -> None:
+    between = replace(CASE, series=Series.parse("linear:AUSDT:60"), lives=TWICE[:1], now_ms=ms("2024-02-20 12:00"))
+    assert last(between, 100, cache)[-1] == ms("2024-02-03 09:00")
+    gone = ms("2024-03-05 05:00")
+    after = replace(between, lives=TWICE, now_ms=NOW_MS, dropped_ms=frozenset({gone}))
+    assert last(replace(after, dropped_ms=frozenset()), 2, cache)[-1] == ms("2024-04-10 11:00")
+    with pytest.raises(IncompleteWindow) as caught:
+        fetch(after, Window(ms("2024-03-04"), ms("2024-03-06")), cache)
+    assert caught.value.missing_ms == (gone,)
+
+
+def test_an_instrument_that_had_no_candle_yet_is_looked_up_again(cache: PageCache) -> None:
+    announced = replace(CASE, lives=((ms("2024-04-08 08:00"), None),), now_ms=ms("2024-04-01"))
+    with pytest.raises(NotListedYet):
+        last(announced, 5, cache)
+    with pytest.raises(TooFewCandles):
+        last(replace(announced, now_ms=NOW_MS), 5000, cache)
