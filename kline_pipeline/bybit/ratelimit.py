@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
-from kline_pipeline.bybit.pace import QUIET_MS, Verdict, hour_wait_ms, is_quiet
+from kline_pipeline.bybit.pace import QUIET_MS, Verdict, brief, hour_wait_ms, is_quiet
 from kline_pipeline.errors import Banned, RateLimited
 from kline_pipeline.market.window import iso
 
@@ -114,7 +114,7 @@ class Turns:
 
 def tell_slow_down(share: float, reason: str) -> None:
     """Log that the pace is less now, once per slow-down that counted."""
-    fields = {"share": round(share, 3), "reason": reason}
+    fields = {"share": round(share, 3), "reason": brief(reason)}
     logger.warning("requests are slowed down to %(share)s of the pace, because %(reason)s", fields, extra=fields)
 
 
