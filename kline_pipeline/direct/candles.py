@@ -5,6 +5,7 @@ pages in flight.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain
 from typing import Final
 
@@ -84,14 +85,15 @@ class Fetch:
                 self._source.listing(series.category, series.symbol, until_ms=0)
         parts = {series: _Part(self._source, series, windows) for series, windows in self._wanted.items()}
         asks = chain.from_iterable(self._asks(series) for series in self._wanted)
-        pages = fetch_pages(self._source.page, asks, self._source.concurrency)
         counts = {series: sum(1 for _ in self._asks(series)) for series in self._wanted}
-        for series, part in parts.items():
-            for _ in range(counts[series]):
-                candles = part.take(next(pages))
-                if len(candles):
-                    yield series, candles
-            self.unlisted[series] = part.end()
+        # Closed here, not by the garbage collector, which would wait for its threads wherever it happens to run.
+        with closing(fetch_pages(self._source.page, asks, self._source.concurrency)) as pages:
+            for series, part in parts.items():
+                for _ in range(counts[series]):
+                    candles = part.take(next(pages))
+                    if len(candles):
+                        yield series, candles
+                self.unlisted[series] = part.end()
 
     def _asks(self, series: Series) -> Iterator[tuple[Series, Window]]:
         begin_ms = series.interval.floor(BEGINNING_MS)

@@ -5,6 +5,7 @@ A batch is written as soon as the pages of its partition are there, so a killed 
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -72,12 +73,14 @@ def fetch(client: BybitClient, store: RawStore, wanted: Sequence[Wanted], *, gra
     ]
     open_batches: dict[Series, _Open] = {}
     try:
-        for answer in fetch_pages(client.kline_page, asks, concurrency):
-            batch = open_batches.setdefault(answer.series, _Open(store, by_series[answer.series], grace_ms))
-            if isinstance(answer, PageFailure):
-                batch.refuse(answer)
-            else:
-                batch.add(answer)
+        # Closed here, not by the garbage collector, which would wait for its threads wherever it happens to run.
+        with closing(fetch_pages(client.kline_page, asks, concurrency)) as answers:
+            for answer in answers:
+                batch = open_batches.setdefault(answer.series, _Open(store, by_series[answer.series], grace_ms))
+                if isinstance(answer, PageFailure):
+                    batch.refuse(answer)
+                else:
+                    batch.add(answer)
     finally:
         for batch in open_batches.values():
             batch.flush()

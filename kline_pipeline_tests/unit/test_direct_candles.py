@@ -1,5 +1,6 @@
 """A fetch is complete or says what is missing, and tells it from what was never listed."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -177,3 +178,16 @@ def test_a_missing_candle_among_the_last_is_an_error() -> None:
     with pytest.raises(IncompleteWindow) as caught:
         last(replace(CASE, dropped_ms=frozenset({gone})), 500, "2024-03-20 06:00")
     assert caught.value.missing_ms == (gone,)
+
+
+def test_no_thread_is_left_when_a_fetch_is_given_up() -> None:
+    with source_of(CASE) as (source, _):
+        tables = Fetch(source, {SERIES: [day("2024-01-20", "2024-01-30")]}, server_time_ms=NOW_MS).tables()
+        next(tables)
+        assert any(thread.name.startswith("pages") for thread in threading.enumerate())
+        tables.close()  # type: ignore[attr-defined]
+    gone = frozenset({ms("2024-01-20 05:00")})
+    with pytest.raises(IncompleteWindow) as caught:
+        fetched(replace(CASE, dropped_ms=gone), day("2024-01-20", "2024-01-30"))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pages")]
+    assert caught.value.missing_ms
