@@ -27,7 +27,7 @@ from kline_pipeline.market.schema import NUMBER_COLUMNS, snapshot_table
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.times import end_of, start_of
 from kline_pipeline.market.window import Window
-from kline_pipeline.opening import Opened, direct, opened
+from kline_pipeline.opening import direct, opened
 from kline_pipeline.stages.stored import Gap
 
 __all__ = [
@@ -188,12 +188,7 @@ def _stored(series: Series, start: Time, end: Time) -> tuple[Window, pa.Table, l
     start_ms, end_ms = _start(start, now_ms), _end(end, now_ms)
     window = closed_window(series, start_ms, end_ms, server_time_ms=now_ms, grace_ms=grace_ms)
     with opened(settings) as one:
-        return _read(one, dataset, series, window)
-
-
-def _read(one: Opened, dataset: datasets.Dataset, series: Series, window: Window) -> tuple[Window, pa.Table, list[Gap]]:
-    candles, lacks = one.pipeline.stored(dataset, series.symbol, window)
-    return window, candles, lacks
+        return window, *one.pipeline.stored(dataset, series.symbol, window)
 
 
 def _incomplete(series: Series, window: Window, lacks: Sequence[Gap]) -> IncompleteWindow:

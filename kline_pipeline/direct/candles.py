@@ -84,22 +84,22 @@ class Fetch:
                 # It answers for a linear symbol with linear candles and no error (bybit-v5.md 1.3): is it one?
                 self._source.listing(series.category, series.symbol, until_ms=0)
         parts = {series: _Part(self._source, series, windows) for series, windows in self._wanted.items()}
-        asks = chain.from_iterable(self._asks(series) for series in self._wanted)
-        counts = {series: sum(1 for _ in self._asks(series)) for series in self._wanted}
+        asks = {series: self._asks(series) for series in self._wanted}
         # Closed here, not by the garbage collector, which would wait for its threads wherever it happens to run.
-        with closing(fetch_pages(self._source.page, asks, self._source.concurrency)) as pages:
+        everything = chain.from_iterable(asks.values())
+        with closing(fetch_pages(self._source.page, everything, self._source.concurrency)) as pages:
             for series, part in parts.items():
-                for _ in range(counts[series]):
+                for _ in asks[series]:
                     candles = part.take(next(pages))
                     if len(candles):
                         yield series, candles
                 self.unlisted[series] = part.end()
 
-    def _asks(self, series: Series) -> Iterator[tuple[Series, Window]]:
+    def _asks(self, series: Series) -> list[tuple[Series, Window]]:
         begin_ms = series.interval.floor(BEGINNING_MS)
         late = (Window(max(begin_ms, one.start_ms), max(begin_ms, one.end_ms)) for one in self._wanted[series])
         pages = (pages_of(window, series.interval, self._server_time_ms) for window in late)
-        return ((series, page) for page in dict.fromkeys(chain.from_iterable(pages)))
+        return [(series, page) for page in dict.fromkeys(chain.from_iterable(pages))]
 
 
 class _Part:
