@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from kline_pipeline.bybit.cache.page_cache import PageCache, open_cache
 from kline_pipeline.bybit.client import BybitClient
-from kline_pipeline.bybit.connection import budget_name
 from kline_pipeline.bybit.file_budget import FileBudget
+from kline_pipeline.bybit.hosts import budget_name
 from kline_pipeline.bybit.ratelimit import Budget
 from kline_pipeline.config import Settings, user_cache_folder
 from kline_pipeline.database.engine import Database, connect
@@ -113,7 +113,7 @@ def budget_of(settings: Settings, database: Database | None) -> Budget:
     Processes that share a KLINE_DATABASE_URL, on any host, share a row of it; all others of a user share a file, as
     embedded servers of two KLINE_HOMEs know nothing of each other.
     """
-    name = budget_name(settings.bybit)
+    name = budget_name(settings.bybit.base_url)
     if settings.database_url is not None and database is not None:
         return DatabaseBudget(database, name, settings.bybit.requests_per_second)
     path = user_cache_folder() / f"rate-{name.replace(':', '-')}.lock"

@@ -1,18 +1,17 @@
 """One GET to the host and what came back; budget, retries and meaning are told elsewhere.
 
-With auth, which signs, the only module of bybit/ that knows httpx.
+With auth, which signs, and hosts, which reads URLs, the only module of bybit/ that knows httpx.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import ip_address
 from typing import Final, Self
 
 import httpx
 import msgspec
 
 from kline_pipeline.bybit.auth import ServerClock, signature_of
+from kline_pipeline.bybit.hosts import is_loopback, known_venue, url_of
 from kline_pipeline.bybit.messages import Answer, malformed
 from kline_pipeline.config import BybitSettings
 from kline_pipeline.errors import ConfigError, ExchangeUnavailable
@@ -22,14 +21,6 @@ _OK: Final = 200
 _LEAST_READ_S: Final = 0.001
 _SIGNED: Final = "/v5/"
 _TIME: Final = "/v5/market/time"  # is asked when a signature was refused for its time
-_HOST: Final = re.compile(rb"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")  # httpx takes anything
-_VENUES: Final = {
-    "api.bybit.com": "bybit",
-    "api.bytick.com": "bybit",
-    "api-testnet.bybit.com": "bybit-testnet",
-}
-# Words in the names of the exchange's own hosts (bybit-v5.md 3.5); any other may be a simulator.
-_EXCHANGE_NAMES: Final = frozenset({"bybit", "bytick", "bybitgeorgia", "manepa"})
 
 
 class Connection:
@@ -59,7 +50,7 @@ class Connection:
         Raises:
             ConfigError: BYBIT_BASE_URL is no URL, the API key cannot be one, or a proxy of the environment is none.
         """
-        url = _url(settings.base_url)
+        url = url_of(settings.base_url)
         count = settings.concurrency
         try:
             self._http = httpx.Client(
@@ -69,7 +60,7 @@ class Connection:
                 transport=transport,
                 headers={"user-agent": "kline-pipeline", "accept-encoding": "gzip"},
                 # A proxy of the environment cannot reach this machine's own loopback.
-                trust_env=not _is_loopback(url.host),
+                trust_env=not is_loopback(url.host),
                 # Another host must not get the key.
                 follow_redirects=False,
             )
@@ -149,10 +140,9 @@ class Connection:
         Raises:
             ExchangeUnavailable: a host that may be a simulator does not answer.
         """
-        if self._name in _VENUES:
-            return _VENUES[self._name]
-        if not _is_loopback(self._name) and _EXCHANGE_NAMES & set(self._name.split(".")):
-            return self._name
+        known = known_venue(self._name)
+        if known is not None:
+            return known
         answer = self.get("/_sim/stats", {}, "its name")
         try:
             named = msgspec.json.decode(answer.body, type=_Named) if answer.status == _OK else None
@@ -172,43 +162,6 @@ class Connection:
 
 class _Named(msgspec.Struct):
     venue: str
-
-
-def budget_name(settings: BybitSettings) -> str:
-    """Return the name under which requests to the configured host are counted: the venue, else the host and its port.
-
-    Without user, password and the usual port, which make no other exchange; the hosts of one venue share its limit.
-
-    Raises:
-        ConfigError: BYBIT_BASE_URL is no URL.
-    """
-    url = _url(settings.base_url)
-    name = "loopback" if _is_loopback(url.host) else url.host
-    return _VENUES.get(url.host, name if url.port is None else f"{name}:{url.port}")
-
-
-def venue_of(settings: BybitSettings, transport: httpx.BaseTransport | None = None) -> str:
-    """Return the venue of the configured host without a budget, which needs the name itself.
-
-    Raises:
-        ConfigError: BYBIT_BASE_URL is no URL.
-        ExchangeUnavailable: a host that may be a simulator does not answer.
-    """
-    with Connection(settings, transport) as connection:
-        return connection.venue()
-
-
-def _url(text: str) -> httpx.URL:
-    shown = re.sub("//.*@", "//***@", text)  # it may hold a password
-    try:
-        url = httpx.URL(text)
-    except (httpx.InvalidURL, UnicodeError) as exc:
-        msg = f"BYBIT_BASE_URL {shown!r} is no URL ({exc}); write https://api.bybit.com or the like"
-        raise ConfigError(msg) from exc
-    if not _HOST.fullmatch(url.raw_host):
-        msg = f"BYBIT_BASE_URL {shown!r} names no host; write https://api.bybit.com or the like"
-        raise ConfigError(msg)
-    return url
 
 
 class _Bounded(httpx.SyncByteStream):
@@ -242,12 +195,3 @@ def _read(response: httpx.Response, left_s: Callable[[], float]) -> tuple[bytes,
         if size > _MAX_BODY_BYTES:
             return b"".join(parts), False
     return b"".join(parts), True
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

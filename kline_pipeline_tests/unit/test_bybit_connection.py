@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from kline_pipeline.bybit.connection import Connection, budget_name, venue_of
+from kline_pipeline.bybit.connection import Connection
+from kline_pipeline.bybit.hosts import budget_name
 from kline_pipeline.config import BybitSettings
 from kline_pipeline.errors import Banned, ConfigError, ExchangeUnavailable, MalformedAnswer
 from kline_pipeline.market.series import Series
@@ -46,7 +47,7 @@ def test_an_exchange_that_cannot_be_reached_is_named_with_what_to_do(error: http
 def test_a_refused_connection_of_this_machine_is_one_sentence() -> None:
     settings = BybitSettings.model_validate({"base_url": "http://127.0.0.1:9"})
     with pytest.raises(ExchangeUnavailable, match="no connection could be made"):
-        venue_of(settings)
+        Connection(settings).venue()
 
 
 def test_a_ban_names_the_cool_down_of_the_settings() -> None:
@@ -188,6 +189,7 @@ def test_a_host_that_has_no_name_is_its_own_venue() -> None:
         ("https://api.bybit.com", "bybit"),
         ("https://api.bybit.com:443", "bybit"),
         ("https://API.bytick.com", "bybit"),
+        ("https://api.bybit.nl:444", "api.bybit.nl:444"),
         ("https://user:geheim@api.bybit.com", "bybit"),
         ("https://api-testnet.bybit.com", "bybit-testnet"),
         ("https://api.bybit.nl", "api.bybit.nl"),
@@ -196,7 +198,7 @@ def test_a_host_that_has_no_name_is_its_own_venue() -> None:
     ],
 )
 def test_one_exchange_has_one_budget_however_it_is_written(url: str, name: str) -> None:
-    assert budget_name(BybitSettings(base_url=url)) == name
+    assert budget_name(url) == name
 
 
 @pytest.mark.parametrize(
