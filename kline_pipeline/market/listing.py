@@ -31,6 +31,11 @@ class Listing:
         return merge(grid.intersect(within) for grid in grids)
 
     @property
+    def goes_on(self) -> bool:
+        """The instrument was listed when it was probed."""
+        return bool(self.lives) and self.lives[-1].end_ms == NEVER_MS
+
+    @property
     def first_ms(self) -> int:
         """Open time of the very first candle."""
         return self.lives[0].start_ms

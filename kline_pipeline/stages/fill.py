@@ -99,8 +99,14 @@ class Fill:
             report.fetch_error = listing
             return None
         window = self.dataset.window(cell.date)
-        parts = listing.windows(self.dataset.interval, window)
         end_ms = min(window.end_ms, self._closed_end())
+        if end_ms > listing.probed_at_ms and not listing.goes_on:
+            # It may have been listed again since: what a probe says of the end holds until the probe.
+            listing = self._listing(cell.symbol, again=True)
+            if isinstance(listing, str):
+                report.fetch_error = listing
+                return None
+        parts = listing.windows(self.dataset.interval, window)
         closed = Window(window.start_ms, max(window.start_ms, end_ms))
         missing = subtract(intersect_all([closed], parts), self._held_good(cell, parts))
         report.not_listed = not parts
