@@ -5,7 +5,7 @@ The whole suite runs in a zone that is not UTC and has no whole hours: local tim
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -70,6 +70,26 @@ def settings(server: Database, tmp_path: Path) -> Iterator[Settings]:
     yield Settings(BybitSettings(), KlineSettings(home=tmp_path / "home", database_url=SecretStr(url)))
     with admin.connect() as connection:
         connection.execute(text(f"drop database {name} with (force)"))
+
+
+@pytest.fixture
+def told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Tell the environment of `settings` and of an exchange by its URL, as for commands; gives the KLINE_HOME.
+
+    What a command exports is undone after the test.
+    """
+
+    def tell(base_url: str) -> Path:
+        assert settings.database_url is not None
+        monkeypatch.setenv("KLINE_HOME", str(settings.home))
+        monkeypatch.setenv("KLINE_DATABASE_URL", settings.database_url.get_secret_value())
+        monkeypatch.setenv("BYBIT_BASE_URL", base_url)
+        for name in ("KLINE_WORK_URL", "KLINE_SNAPSHOT_URL", "KLINE_DATASETS_FILE", "DAGSTER_HOME"):
+            monkeypatch.setenv(name, "")
+            monkeypatch.delenv(name)
+        return settings.home
+
+    return tell
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from kline_pipeline.bybit.pace import State, Verdict, pace
+from kline_pipeline.bybit.pace import Reply, State, pace
 from kline_pipeline.bybit.ratelimit import Lag, Turns, no_lag, tell_slow_down
 from kline_pipeline.errors import StorageError
 
@@ -65,7 +65,7 @@ class FileBudget:
         if counted:
             tell_slow_down(state.slow_share, reason)
 
-    def _ask(self, lag_s: float, reserved: bool) -> Verdict:  # noqa: FBT001 - as Turns asks
+    def _ask(self, lag_s: float, reserved: bool) -> Reply:  # noqa: FBT001 - as Turns asks
         # The clock is read under the lock: who waited for it would judge by an old time.
         with self._shared() as state:
             return state.ask(self._pace, self._clock_ms(), lag_s=lag_s, reserved=reserved)

@@ -125,7 +125,7 @@ def repeated(reason: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Reply:
     """What came of asking for a grant.
 
     Attributes:
@@ -169,19 +169,19 @@ class State:
     lag_s: float = 0.0
     lag_until_ms: int = 0
 
-    def ask(self, at: Pace, now_ms: int, *, lag_s: float = 0.0, reserved: bool = False) -> Verdict:
+    def ask(self, at: Pace, now_ms: int, *, lag_s: float = 0.0, reserved: bool = False) -> Reply:
         """Give a grant, or reserve an instant for one, or say how long there is none.
 
         Args:
             at: the pace.
             now_ms: UTC.
             lag_s: how long the oldest request of who asks has been waiting for its answer.
-            reserved: who asks comes back at the instant that the last verdict reserved.
+            reserved: who asks comes back at the instant that the last reply reserved.
         """
         self._bound(at, now_ms)
         self._lag(now_ms, lag_s)
         if self.cool_until_ms > now_ms:
-            return Verdict(
+            return Reply(
                 granted=False,
                 now_ms=now_ms,
                 wait_ms=self.cool_until_ms - now_ms,
@@ -189,7 +189,7 @@ class State:
                 reason=self.reason,
             )
         if is_quiet(now_ms):
-            return Verdict(granted=False, now_ms=now_ms)
+            return Reply(granted=False, now_ms=now_ms)
         rate = at.rate(min(share_at(self.slow_share, self.slow_at_ms, now_ms), lag_share(at, self.lag_s)))
         if not reserved and self.slot_us > now_ms * 1000:
             return self._reserved(rate, now_ms, self.slot_us)
@@ -197,13 +197,13 @@ class State:
         self.tat_us = int(tat_us)
         wait_ms = decision.retry_after_ms or 0
         if decision.allowed or reserved:
-            return Verdict(decision.allowed, now_ms, wait_ms, reserved=reserved)
+            return Reply(decision.allowed, now_ms, wait_ms, reserved=reserved)
         return self._reserved(rate, now_ms, (now_ms + wait_ms) * 1000)
 
-    def _reserved(self, rate: Rate, now_ms: int, instant_us: int) -> Verdict:
+    def _reserved(self, rate: Rate, now_ms: int, instant_us: int) -> Reply:
         self.slot_us = instant_us + rate.interval * 1000 // rate.limit
         wait_ms = max(1, -(-(instant_us - now_ms * 1000) // 1000))
-        return Verdict(granted=False, now_ms=now_ms, wait_ms=wait_ms, reserved=True)
+        return Reply(granted=False, now_ms=now_ms, wait_ms=wait_ms, reserved=True)
 
     def cool_down(self, now_ms: int, seconds: float, reason: str) -> None:
         """Begin a cool-down, unless a longer one runs."""

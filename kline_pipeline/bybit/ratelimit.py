@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
-from kline_pipeline.bybit.pace import QUIET_MS, Verdict, brief, hour_wait_ms, is_quiet
+from kline_pipeline.bybit.pace import QUIET_MS, Reply, brief, hour_wait_ms, is_quiet
 from kline_pipeline.errors import Banned, RateLimited
 from kline_pipeline.market.window import iso
 
@@ -68,7 +68,7 @@ class Turns:
 
     def __init__(
         self,
-        ask: Callable[[float, bool], Verdict],
+        ask: Callable[[float, bool], Reply],
         *,
         clock_ms: Callable[[], int] | None,
         sleep: Callable[[float], None],
@@ -81,7 +81,7 @@ class Turns:
         # By process: a lock that another thread held during a fork would never be free again.
         self._turnstiles: dict[int, threading.Lock] = {}
         # What the thread waits for that has the turnstile: those behind it that lose patience say the same.
-        self._awaited: Verdict | None = None
+        self._awaited: Reply | None = None
         self._told_until_ms = 0
 
     def acquire(self, timeout_s: float, lag_s: Lag = no_lag) -> None:
@@ -92,22 +92,22 @@ class Turns:
             raise _refusal(self._awaited, timeout_s)
         reserved = False
         try:
-            while not (verdict := self._ask(lag_s(), reserved)).granted:
-                reserved = verdict.reserved
-                wait_ms = max(1, verdict.wait_ms, hour_wait_ms(verdict.now_ms, self._source))
-                self._awaited = replace(verdict, wait_ms=wait_ms)
+            while not (reply := self._ask(lag_s(), reserved)).granted:
+                reserved = reply.reserved
+                wait_ms = max(1, reply.wait_ms, hour_wait_ms(reply.now_ms, self._source))
+                self._awaited = replace(reply, wait_ms=wait_ms)
                 if wait_ms > until_ms - self._clock_ms():
                     raise _refusal(self._awaited, timeout_s)
-                self._tell(verdict)
+                self._tell(reply)
                 self._sleep(wait_ms / 1000)
         finally:
             self._awaited = None
             turnstile.release()
 
-    def _tell(self, verdict: Verdict) -> None:
-        if verdict.cool_until_ms > self._told_until_ms:
-            self._told_until_ms = verdict.cool_until_ms
-            fields = {"until": iso(verdict.cool_until_ms), "reason": verdict.reason}
+    def _tell(self, reply: Reply) -> None:
+        if reply.cool_until_ms > self._told_until_ms:
+            self._told_until_ms = reply.cool_until_ms
+            fields = {"until": iso(reply.cool_until_ms), "reason": reply.reason}
             # Until when and why are in the text too: a notebook shows nothing else.
             logger.warning("no request is sent before %(until)s, because %(reason)s", fields, extra=fields)
 
@@ -118,7 +118,7 @@ def tell_slow_down(share: float, reason: str) -> None:
     logger.warning("requests are slowed down to %(share)s of the pace, because %(reason)s", fields, extra=fields)
 
 
-def _refusal(awaited: Verdict | None, timeout_s: float) -> RateLimited | Banned:
+def _refusal(awaited: Reply | None, timeout_s: float) -> RateLimited | Banned:
     """Return the error of who gets no turn in time."""
     if awaited and awaited.cool_until_ms:
         msg = f"no request is sent before {iso(awaited.cool_until_ms)}, because {awaited.reason}; try again after that"

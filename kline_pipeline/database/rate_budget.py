@@ -24,7 +24,7 @@ from kline_pipeline.bybit.pace import (
     SLOW_COOL_S,
     SLOW_ONCE_S,
     SLOW_REPEATED_S,
-    Verdict,
+    Reply,
     brief,
     is_quiet,
     pace,
@@ -142,7 +142,7 @@ class DatabaseBudget:
         """Close the connection; a later `acquire` opens another one."""
         self._forget()
 
-    def _ask(self, lag_s: float, reserved: bool) -> Verdict:  # noqa: FBT001 - as Turns asks
+    def _ask(self, lag_s: float, reserved: bool) -> Reply:  # noqa: FBT001 - as Turns asks
         try:
             with self._database.translate_errors():
                 connection = self._connected()
@@ -152,7 +152,7 @@ class DatabaseBudget:
                 asked = {**key, **self._pace, "reserved": reserved}
                 granted_s: float | None = connection.execute(_GRANT, asked).scalar()
                 if granted_s is not None:
-                    return Verdict(granted=True, now_ms=int(granted_s * 1000))
+                    return Reply(granted=True, now_ms=int(granted_s * 1000))
                 row = connection.execute(_WAIT, asked).one()
                 now_ms, cooling = int(row.now_s * 1000), row.cool_s is not None and row.cool_s > 0
                 wait_s = row.wait_s
@@ -162,10 +162,10 @@ class DatabaseBudget:
             self._forget()
             raise
         if not cooling:
-            return Verdict(granted=False, now_ms=now_ms, wait_ms=ceil(wait_s * 1000), reserved=reserved)
+            return Reply(granted=False, now_ms=now_ms, wait_ms=ceil(wait_s * 1000), reserved=reserved)
         until_ms = round(row.cool_until_s * 1000)
         wait_ms = ceil(row.cool_s * 1000)
-        return Verdict(False, now_ms, wait_ms, cool_until_ms=until_ms, reason=row.reason or "")  # noqa: FBT003
+        return Reply(False, now_ms, wait_ms, cool_until_ms=until_ms, reason=row.reason or "")  # noqa: FBT003
 
     def _change(self, statement: TextClause, seconds: float, reason: str) -> float | None:
         values = {"venue": self._venue, "seconds": seconds, "reason": brief(reason), **self._now()}

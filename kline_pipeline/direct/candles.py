@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from kline_pipeline.bybit.lives import BEGINNING_MS
 from kline_pipeline.bybit.pages import Page, PageFailure, fetch_pages
+from kline_pipeline.direct.proof import Proof, Times, both, inside, judge
 from kline_pipeline.direct.source import Source, pages_of
-from kline_pipeline.direct.verdict import Times, Verdict, both, inside, judge
 from kline_pipeline.errors import (
     BetweenListings,
     Contradiction,
@@ -139,40 +139,40 @@ class _Part:
         unlisted = windows_of(np.concatenate([*self._unlisted, np.zeros(0, np.int64)]), self._series.interval)
         return merge([*early, *unlisted])
 
-    def _judged(self, page: Page) -> Verdict:
-        """Return the verdict on a page after all that can be done for what it lacks."""
+    def _judged(self, page: Page) -> Proof:
+        """Return the proof on a page after all that can be done for what it lacks."""
         try:
-            verdict = self._verdict(page)
+            proof = self._proof(page)
         except (Contradiction, MalformedAnswer):
-            page, verdict = self._again(page)
-        lacks = self._lacks(verdict, self._source.known_listing(*self._names))
+            page, proof = self._again(page)
+        lacks = self._lacks(proof, self._source.known_listing(*self._names))
         if len(lacks):
             page, second = self._again(page)
-            verdict = both(second, verdict)
-            lacks = self._lacks(verdict, self._source.known_listing(*self._names))
+            proof = both(second, proof)
+            lacks = self._lacks(proof, self._source.known_listing(*self._names))
         if len(lacks):
             # It may have been listed or delisted since the listing was probed.
-            lacks = self._lacks(verdict, self._source.listing(*self._names, again=True))
+            lacks = self._lacks(proof, self._source.listing(*self._names, again=True))
         if not len(lacks):
             # Whatever it may lack beside what is wanted is asked for again by whoever wants that.
             self._source.keep(page)
         self._missing.append(lacks)
-        self._unlisted.append(np.setdiff1d(verdict.absent_ms, lacks))
-        return verdict
+        self._unlisted.append(np.setdiff1d(proof.absent_ms, lacks))
+        return proof
 
-    def _verdict(self, page: Page) -> Verdict:
+    def _proof(self, page: Page) -> Proof:
         return judge(page, self._windows, self._source.grace_ms)
 
-    def _again(self, page: Page) -> tuple[Page, Verdict]:
+    def _again(self, page: Page) -> tuple[Page, Proof]:
         newer = self._source.page_again(page.series, page.window)
-        return newer, self._verdict(newer)
+        return newer, self._proof(newer)
 
-    def _lacks(self, verdict: Verdict, listing: Listing | None) -> Times:
+    def _lacks(self, proof: Proof, listing: Listing | None) -> Times:
         """Return those of the absent open times that a listing does not excuse: all where it is not known.
 
         It excuses nothing after it was probed: what was between listings then may be listed now.
         """
-        absent = verdict.absent_ms
+        absent = proof.absent_ms
         if listing is None or not len(absent):
             return absent
         whole = Window(int(absent[0]), self._series.interval.shift(int(absent[-1]), 1))

@@ -1,4 +1,4 @@
-"""Where pages come from: the cache where it has them, else the exchange; what a page proves is told in verdict.
+"""Where pages come from: the cache where it has them, else the exchange; what a page proves is told in proof.
 
 Pages lie on a fixed grid of 1000 slots, so that ranges that overlap share them in the cache.
 """

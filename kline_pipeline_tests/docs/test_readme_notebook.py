@@ -1,7 +1,7 @@
 """The five lines of the README do in a new KLINE_HOME what they say, after the command that stands above them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,7 +9,6 @@ import pytest
 from matplotlib import pyplot as plt
 
 from kline_pipeline import cli
-from kline_pipeline.config import Settings
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.market import SyntheticHistory
 from kline_pipeline.simulator.server import SimulatorServer
@@ -20,16 +19,10 @@ NOW_MS = ms("2024-04-10 12:34:56")
 
 
 @pytest.fixture
-def _exchange(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _exchange(told: Callable[[str], Path]) -> Iterator[None]:
     exchange = Exchange(SyntheticHistory(7, now_ms=NOW_MS), clock=lambda: NOW_MS, requests_per_5s=10**9)
-    assert settings.database_url is not None
     with SimulatorServer(exchange) as server:
-        monkeypatch.setenv("KLINE_HOME", str(settings.home))
-        monkeypatch.setenv("KLINE_DATABASE_URL", settings.database_url.get_secret_value())
-        monkeypatch.setenv("BYBIT_BASE_URL", server.url)
-        for name in ("KLINE_WORK_URL", "KLINE_SNAPSHOT_URL", "KLINE_DATASETS_FILE", "DAGSTER_HOME"):
-            monkeypatch.setenv(name, "")
-            monkeypatch.delenv(name)
+        told(server.url)
         yield
 
 

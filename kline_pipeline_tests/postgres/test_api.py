@@ -1,7 +1,7 @@
 """The notebook facade over what landed, and straight from the exchange; each promise is broken once on purpose."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -24,13 +24,10 @@ COLUMNS = ["category", "symbol", "interval", "open_time", "open", "high", "low",
 
 
 @pytest.fixture
-def opened(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def opened(settings: Settings, database: Database, told: Callable[[str], Path]) -> Iterator[World]:
     """A world of which the environment tells the facade, with January and March of 2024 landed and April begun."""
-    assert settings.database_url is not None
     with world(settings, database) as one, SimulatorServer(one.exchange) as server:
-        monkeypatch.setenv("KLINE_HOME", str(settings.home))
-        monkeypatch.setenv("KLINE_DATABASE_URL", settings.database_url.get_secret_value())
-        monkeypatch.setenv("BYBIT_BASE_URL", server.url)
+        told(server.url)
         one.run(HOURLY, *((day, "BTCUSDT") for day in ("2024-01-01", "2024-03-01", "2024-04-01")))
         yield one
 

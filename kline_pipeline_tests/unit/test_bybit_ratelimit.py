@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kline_pipeline.bybit.file_budget import FileBudget
-from kline_pipeline.bybit.pace import Pace, State, Verdict, hour_wait_ms, is_quiet, pace, share_at
+from kline_pipeline.bybit.pace import Pace, Reply, State, hour_wait_ms, is_quiet, pace, share_at
 from kline_pipeline.bybit.ratelimit import Turns
 from kline_pipeline.errors import Banned, ExchangeError, RateLimited, StorageError
 from kline_pipeline_tests.budgets import NEXT_HOUR_MS, NOON_MS, Hand, grants_until, most_in
@@ -76,8 +76,8 @@ def test_who_wakes_late_gets_no_more_than_the_rate(rate: int, lateness: list[int
     for late_ms in lateness * 4:
         now_ms += late_ms
         reserved = False
-        while not (verdict := state.ask(at, now_ms, reserved=reserved)).granted:
-            now_ms, reserved = now_ms + verdict.wait_ms, verdict.reserved
+        while not (reply := state.ask(at, now_ms, reserved=reserved)).granted:
+            now_ms, reserved = now_ms + reply.wait_ms, reply.reserved
         granted.append(now_ms)
     assert most_in(granted, 1000) <= rate
 
@@ -87,9 +87,9 @@ def test_who_wakes_late_gets_no_more_than_the_rate(rate: int, lateness: list[int
 def test_waking_late_costs_no_more_than_five_percent(rate: int, late_ms: int) -> None:
     state, at, now_ms, granted, reserved = State(), pace(rate), NOON_MS, 0, False
     while now_ms < NOON_MS + 20_000:
-        verdict = state.ask(at, now_ms, reserved=reserved)
-        granted, reserved = granted + verdict.granted, verdict.reserved and not verdict.granted
-        now_ms += 0 if verdict.granted else verdict.wait_ms + late_ms
+        reply = state.ask(at, now_ms, reserved=reserved)
+        granted, reserved = granted + reply.granted, reply.reserved and not reply.granted
+        now_ms += 0 if reply.granted else reply.wait_ms + late_ms
     assert granted >= 0.95 * 20 * rate
 
 
@@ -258,14 +258,14 @@ def test_who_queues_behind_a_thread_that_waits_out_a_cool_down_is_told_of_it(tmp
 def test_who_loses_patience_is_not_told_of_a_cool_down_that_is_over() -> None:
     hand = Hand()
     refused: list[ExchangeError] = []
-    verdicts = [Verdict(granted=False, now_ms=NOON_MS, wait_ms=5, cool_until_ms=NOON_MS + 5, reason="banned")]
+    replies = [Reply(granted=False, now_ms=NOON_MS, wait_ms=5, cool_until_ms=NOON_MS + 5, reason="banned")]
 
-    def ask(_lag_s: float, _reserved: bool) -> Verdict:
-        if not verdicts and not refused:
+    def ask(_lag_s: float, _reserved: bool) -> Reply:
+        if not replies and not refused:
             with pytest.raises((Banned, RateLimited)) as caught:
                 turns.acquire(0)  # as another thread: the turnstile is taken
             refused.append(caught.value)
-        return verdicts.pop() if verdicts else Verdict(granted=True, now_ms=hand())
+        return replies.pop() if replies else Reply(granted=True, now_ms=hand())
 
     turns = Turns(ask, clock_ms=hand, sleep=lambda _: refused.append(RateLimited("")), source=None)
     turns.acquire(1)

@@ -1,7 +1,7 @@
 """Commands against a simulator on a real port, each in a KLINE_HOME and a database of its own."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from kline_pipeline import cli
-from kline_pipeline.config import Settings
 from kline_pipeline.simulator.control import change_faults
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.market import SyntheticHistory
@@ -28,18 +27,10 @@ def exchange() -> Exchange:
 
 
 @pytest.fixture
-def home(exchange: Exchange, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(exchange: Exchange, told: Callable[[str], Path]) -> Iterator[Path]:
     """The KLINE_HOME of the commands of a test."""
-    assert settings.database_url is not None
     with SimulatorServer(exchange) as server:
-        monkeypatch.setenv("KLINE_HOME", str(settings.home))
-        monkeypatch.setenv("KLINE_DATABASE_URL", settings.database_url.get_secret_value())
-        monkeypatch.setenv("BYBIT_BASE_URL", server.url)
-        # Set here, so that what a command exports is undone after the test.
-        for name in ("KLINE_WORK_URL", "KLINE_SNAPSHOT_URL", "KLINE_DATASETS_FILE", "DAGSTER_HOME"):
-            monkeypatch.setenv(name, "")
-            monkeypatch.delenv(name)
-        yield settings.home
+        yield told(server.url)
 
 
 def run(*arguments: str) -> int:

@@ -17,7 +17,7 @@ Times = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Verdict:
+class Proof:
     """What a page proves.
 
     Attributes:
@@ -30,7 +30,7 @@ class Verdict:
     absent_ms: Times
 
 
-def judge(page: Page, wanted: Sequence[Window], grace_ms: int) -> Verdict:
+def judge(page: Page, wanted: Sequence[Window], grace_ms: int) -> Proof:
     """Return what a page proves of what is wanted; whatever else is on it, nobody asked for.
 
     Args:
@@ -56,7 +56,7 @@ def judge(page: Page, wanted: Sequence[Window], grace_ms: int) -> Verdict:
     if len(broken):
         raise MalformedAnswer(_served(page, f"impossible candles at {_named(broken)}"), window=page.window)
     grid = np.concatenate([np.zeros(0, np.int64), *(interval.grid(part.start_ms, part.end_ms) for part in parts)])
-    return Verdict(candles, grid[~np.isin(grid, candles["open_time_ms"].to_numpy())])
+    return Proof(candles, grid[~np.isin(grid, candles["open_time_ms"].to_numpy())])
 
 
 def inside(times: Times, windows: Sequence[Window]) -> NDArray[np.bool_]:
@@ -66,11 +66,11 @@ def inside(times: Times, windows: Sequence[Window]) -> NDArray[np.bool_]:
     return found
 
 
-def both(newer: Verdict, older: Verdict) -> Verdict:
+def both(newer: Proof, older: Proof) -> Proof:
     """Return what two answers for the same window prove together: each candle as the newer one has it, if it has it."""
     only_older = np.isin(older.candles["open_time_ms"].to_numpy(), newer.absent_ms)
     candles = pa.concat_tables([newer.candles, older.candles.filter(pa.array(only_older))]).sort_by("open_time_ms")
-    return Verdict(candles.combine_chunks(), np.intersect1d(newer.absent_ms, older.absent_ms))
+    return Proof(candles.combine_chunks(), np.intersect1d(newer.absent_ms, older.absent_ms))
 
 
 def _unique(page: Page, candles: pa.Table) -> pa.Table:
