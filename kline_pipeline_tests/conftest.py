@@ -73,7 +73,7 @@ def settings(server: Database, tmp_path: Path) -> Iterator[Settings]:
 
 
 @pytest.fixture
-def told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+def tell_environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Tell the environment of `settings` and of an exchange by its URL, as for commands; gives the KLINE_HOME.
 
     What a command exports is undone after the test.

@@ -19,10 +19,10 @@ NOW_MS = ms("2024-04-10 12:34:56")
 
 
 @pytest.fixture
-def _exchange(told: Callable[[str], Path]) -> Iterator[None]:
+def _exchange(tell_environment: Callable[[str], Path]) -> Iterator[None]:
     exchange = Exchange(SyntheticHistory(7, now_ms=NOW_MS), clock=lambda: NOW_MS, requests_per_5s=10**9)
     with SimulatorServer(exchange) as server:
-        told(server.url)
+        tell_environment(server.url)
         yield
 
 

@@ -24,10 +24,10 @@ COLUMNS = ["category", "symbol", "interval", "open_time", "open", "high", "low",
 
 
 @pytest.fixture
-def opened(settings: Settings, database: Database, told: Callable[[str], Path]) -> Iterator[World]:
+def opened(settings: Settings, database: Database, tell_environment: Callable[[str], Path]) -> Iterator[World]:
     """A world of which the environment tells the facade, with January and March of 2024 landed and April begun."""
     with world(settings, database) as one, SimulatorServer(one.exchange) as server:
-        told(server.url)
+        tell_environment(server.url)
         one.run(HOURLY, *((day, "BTCUSDT") for day in ("2024-01-01", "2024-03-01", "2024-04-01")))
         yield one
 

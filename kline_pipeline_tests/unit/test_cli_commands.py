@@ -27,10 +27,10 @@ def exchange() -> Exchange:
 
 
 @pytest.fixture
-def home(exchange: Exchange, told: Callable[[str], Path]) -> Iterator[Path]:
+def home(exchange: Exchange, tell_environment: Callable[[str], Path]) -> Iterator[Path]:
     """The KLINE_HOME of the commands of a test."""
     with SimulatorServer(exchange) as server:
-        yield told(server.url)
+        yield tell_environment(server.url)
 
 
 def run(*arguments: str) -> int:
