@@ -16,7 +16,7 @@ from kline_pipeline.errors import ConfigError
 
 _HOST_CEILING_PER_S = 110  # 600 requests per 5 s and IP are Bybit's limit (bybit-v5.md 3.1); we stay below it
 
-_HOUR_S, _DAY_S = 3600, 86_400
+_HOUR_S, _DAY_S, _YEAR_S = 3600, 86_400, 31_536_000
 
 
 def _http_url(value: str) -> str:
@@ -24,6 +24,10 @@ def _http_url(value: str) -> str:
         msg = "must begin with http:// or https://"
         raise ValueError(msg)
     return value.rstrip("/")
+
+
+def _optional_http_url(value: str | None) -> str | None:
+    return None if value is None else _http_url(value)
 
 
 def _postgres_url(value: SecretStr | None) -> SecretStr | None:
@@ -117,6 +121,29 @@ class KlineSettings(BaseSettings):
     )
     work_url: str | None = Field(default=None, description="raw batches and working candles: path or fsspec URL")
     snapshot_url: str | None = Field(default=None, description="Parquet snapshots: path or fsspec URL")
+    gap_confirm_after_s: int = Field(
+        default=3600,
+        ge=0,
+        le=_YEAR_S,
+        description="a gap can become a known one this long after it was first seen, seconds",
+    )
+    fresh_after_s: int = Field(
+        default=93_600,
+        ge=0,
+        le=_YEAR_S,
+        description="the newest candle may be this much older than its interval, seconds; twice that is an error",
+    )
+    run_partitions: int = Field(default=250, ge=1, le=250, description="most partitions of one Dagster run")
+    keep_days: int = Field(
+        default=30, ge=1, le=3650, description="Dagster's runs and outdated events are pruned after so many days"
+    )
+    ui_url: Annotated[str | None, AfterValidator(_optional_http_url)] = Field(
+        default=None, description="where people reach Dagster's UI, for links; http://127.0.0.1 and the port of `up`"
+    )
+    alert_urls: SecretStr | None = Field(
+        default=None, description="where alerts go: apprise URLs, blanks between them; log:// writes them to the log"
+    )
+    alert_severity: Literal["ERROR", "WARN"] = Field(default="ERROR", description="least severity that is alerted")
     log_format: Literal["console", "json"] | None = Field(
         default=None, description="console or json; console on a terminal, else json"
     )
@@ -133,6 +160,10 @@ class Settings:
         datasets_file: absolute path of datasets.toml, None where the packaged default is to be used.
         work_url, snapshot_url: absolute path or fsspec URL.
         cache_url: file:ABSOLUTE_FOLDER, redis:// URL, or None for no cache. A secret.
+        gap_confirm_after_s, fresh_after_s, run_partitions, keep_days: as the variables.
+        ui_url: of Dagster's UI, without a slash at the end; None where nothing says.
+        alert_urls: apprise URLs, each a secret; empty where alerts go nowhere.
+        alert_severity: ERROR, or WARN to be told of warnings too.
         simulated: candles are simulated ones, kept apart under KLINE_HOME/simulated.
         log_format, log_level: as the variables; log_format None means console on a terminal, else json.
     """
@@ -152,6 +183,14 @@ class Settings:
         self.work_url = _location(kline.work_url, self.home / "work", simulated=self.simulated)
         self.snapshot_url = _location(kline.snapshot_url, self.home / "snapshots", simulated=self.simulated)
         self.cache_url = _cache_location(bybit.cache_url, self.home / "cache", simulated=self.simulated)
+        self.gap_confirm_after_s = kline.gap_confirm_after_s
+        self.fresh_after_s = kline.fresh_after_s
+        self.run_partitions = kline.run_partitions
+        self.keep_days = kline.keep_days
+        self.ui_url = kline.ui_url
+        told = kline.alert_urls.get_secret_value() if kline.alert_urls else ""
+        self.alert_urls = tuple(SecretStr(url) for url in dict.fromkeys(told.split()))
+        self.alert_severity = kline.alert_severity
         self.log_format = kline.log_format
         self.log_level = kline.log_level
 

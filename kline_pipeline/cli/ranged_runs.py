@@ -11,8 +11,8 @@ from kline_pipeline.cli.ranges import Selection, grouped, select
 from kline_pipeline.cli.session import say
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
-from kline_pipeline.defs.instance import open_instance
-from kline_pipeline.defs.orphans import close_orphans
+from kline_pipeline.defs.instance.orphans import close_orphans
+from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.ranges import plan_runs
 from kline_pipeline.defs.runs import RunOutcome, execute_runs
 from kline_pipeline.defs.size import size_warning

@@ -19,7 +19,7 @@ def add(ctx: typer.Context, keys: Keys) -> None:
     from kline_pipeline.cli.known_series import declare, learn
     from kline_pipeline.cli.ranges import parse_keys
     from kline_pipeline.cli.session import say, started
-    from kline_pipeline.defs.instance import open_instance
+    from kline_pipeline.defs.instance.storage import open_instance
     from kline_pipeline.defs.symbols import add_symbol
     from kline_pipeline.market.window import iso
     from kline_pipeline.opening import opened
@@ -65,7 +65,7 @@ def remove(ctx: typer.Context, keys: Keys) -> None:
     from kline_pipeline.cli.known_series import reloaded
     from kline_pipeline.cli.ranges import grouped, parse_keys
     from kline_pipeline.cli.session import say, started
-    from kline_pipeline.defs.instance import open_instance
+    from kline_pipeline.defs.instance.storage import open_instance
     from kline_pipeline.defs.symbols import remove_symbol
 
     series = parse_keys(keys)

@@ -68,8 +68,8 @@ def _ready(settings: "Settings") -> "Iterator[None]":
     from kline_pipeline import datasets
     from kline_pipeline.cli.session import say
     from kline_pipeline.database.engine import connect
-    from kline_pipeline.defs.instance import open_instance
-    from kline_pipeline.defs.orphans import close_orphans
+    from kline_pipeline.defs.instance.orphans import close_orphans
+    from kline_pipeline.defs.instance.storage import open_instance
     from kline_pipeline.defs.symbols import sync_symbols
 
     declared = datasets.load(settings.datasets_file)

@@ -9,7 +9,7 @@ from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
 from kline_pipeline.config import BybitSettings, Settings
-from kline_pipeline.defs.orphans import hold_run_lock
+from kline_pipeline.defs.instance.orphans import hold_run_lock
 from kline_pipeline.opening import opened
 from kline_pipeline.pipeline import Pipeline
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NoReturn
 
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Cell
-from kline_pipeline.defs.instance import open_instance, write_dagster_home
+from kline_pipeline.defs.instance.storage import open_instance, write_dagster_home
 from kline_pipeline.defs.outcomes import FailedCell, RunOutcome
 from kline_pipeline.defs.ranges import RangeRun, plan_runs
 from kline_pipeline.defs.runs_worker import Message, Task, work

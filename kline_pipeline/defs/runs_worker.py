@@ -29,8 +29,8 @@ from dagster._core.utils import make_new_run_id
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.datasets import Cell, Dataset
-from kline_pipeline.defs.instance import open_instance
-from kline_pipeline.defs.orphans import hold_run_lock, process_tags
+from kline_pipeline.defs.instance.orphans import hold_run_lock, process_tags
+from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.outcomes import RunOutcome, parse_partition, read_outcome
 from kline_pipeline.defs.ranges import RangeRun
 

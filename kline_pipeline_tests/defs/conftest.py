@@ -6,7 +6,7 @@ import pytest
 from dagster import DagsterInstance
 
 from kline_pipeline.config import Settings
-from kline_pipeline.defs.instance import open_instance
+from kline_pipeline.defs.instance.storage import open_instance
 
 
 @pytest.fixture

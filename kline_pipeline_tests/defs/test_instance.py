@@ -17,8 +17,7 @@ from dagster._core.utils import make_new_run_id
 from kline_pipeline.config import Settings
 from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database
-from kline_pipeline.defs.instance import write_dagster_home
-from kline_pipeline.defs.orphans import (
+from kline_pipeline.defs.instance.orphans import (
     HOST_TAG,
     LOCK_TAG,
     PID_TAG,
@@ -27,6 +26,7 @@ from kline_pipeline.defs.orphans import (
     hold_run_lock,
     process_tags,
 )
+from kline_pipeline.defs.instance.storage import write_dagster_home
 
 
 def _run(instance: DagsterInstance, tags: Mapping[str, str], run_id: str | None = None) -> str:
@@ -62,7 +62,7 @@ def test_the_embedded_server_serves_dagster_until_its_process_ends(tmp_path: Pat
     home = tmp_path / "home"
     program = (
         "import gc\nfrom kline_pipeline.config import Settings\n"
-        "from kline_pipeline.defs.instance import open_instance\n"
+        "from kline_pipeline.defs.instance.storage import open_instance\n"
         "with open_instance(Settings.load()) as instance: gc.collect(); print(instance.get_runs_count())"
     )
     done = subprocess.run(

@@ -17,8 +17,8 @@ from kline_pipeline import datasets
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell, Dataset
-from kline_pipeline.defs.instance import open_instance
-from kline_pipeline.defs.orphans import PID_TAG, close_orphans
+from kline_pipeline.defs.instance.orphans import PID_TAG, close_orphans
+from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS
 from kline_pipeline.defs.runs import RunEvent, execute_runs, plan_runs
 from kline_pipeline.defs.symbols import add_symbol, known_symbols, remove_symbol, sync_symbols
