@@ -91,8 +91,14 @@ class Pipeline:
         """Return the windows that `fill` would fetch, per partition; no candle is fetched."""
         return self._fill(dataset, now_ms).windows_missing(cells)
 
-    def fill(self, dataset: Dataset, cells: Sequence[Cell]) -> dict[Cell, FillReport]:
+    def fill(
+        self, dataset: Dataset, cells: Sequence[Cell], *, on_pages: Callable[[int, int], None] | None = None
+    ) -> dict[Cell, FillReport]:
         """Fetch what is not held of some partitions, or offended a rule, into raw batches.
+
+        Args:
+            dataset, cells: the partitions.
+            on_pages: told (pages done, pages planned) after each page, in this thread.
 
         Raises:
             ExchangeError: a retryable one after all attempts; what the exchange refuses for good is in the report.
@@ -101,7 +107,9 @@ class Pipeline:
         """
         self.claim()
         self.keep(dataset)
-        return self._fill(dataset, self.now_ms()).run(cells)
+        fill = self._fill(dataset, self.now_ms())
+        fill.on_pages = on_pages
+        return fill.run(cells)
 
     def derive(
         self, dataset: Dataset, cells: Sequence[Cell], *, now_ms: int, report: Report[Verdict] | None = None

@@ -31,6 +31,7 @@ from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.instance.orphans import hold_run_lock, process_tags
 from kline_pipeline.defs.instance.storage import open_instance
+from kline_pipeline.defs.marks import read_pages
 from kline_pipeline.defs.outcomes import RunOutcome, parse_partition, read_outcome
 from kline_pipeline.defs.ranges import RangeRun
 
@@ -51,10 +52,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a worker tells: a run has an id, a partition got through an asset, a step waits, a run is over."""
+    """What a worker tells: a run has an id, pages came, a partition is through an asset, one waits, a run is over."""
 
     number: int
-    kind: Literal["started", "cell", "waiting", "finished"]
+    kind: Literal["started", "fetched", "cell", "waiting", "finished"]
     run_id: str
     asset: str = ""
     cell: Cell | None = None
@@ -137,7 +138,10 @@ def _belongs(key: AssetKey, dataset: Dataset, assets: tuple[str, ...]) -> bool:
 
 
 def _tell_progress(entry: EventLogEntry, number: int, send: Callable[[Message], None]) -> None:
-    """Send on a log line `PROGRESS <asset> <date>|<symbol> <json>`, or `WAITING <sentence>`."""
+    """Send on a log line `PROGRESS <asset> <date>|<symbol> <json>`, `WAITING <sentence>`, or one of pages."""
+    if (pages := read_pages(entry.user_message)) is not None:
+        facts_of_pages = {"done": pages[0], "planned": pages[1]}
+        send(Message(number, "fetched", entry.run_id, asset="raw_batches", facts=facts_of_pages))
     if entry.user_message.startswith(_WAITING):
         text = entry.user_message.removeprefix(_WAITING)
         send(Message(number, "waiting", entry.run_id, facts={"text": text}))

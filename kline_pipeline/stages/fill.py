@@ -4,7 +4,7 @@ A window for which the answers had no row is asked once more before the rules se
 is noted in the ledger, and the other partitions go on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,6 +55,7 @@ class Fill:
         dataset: of the partitions.
         concurrency: requests in flight.
         now_ms: the exchange's time when it began.
+        on_pages: told (pages done, pages planned) after each page.
     """
 
     stores: Stores
@@ -62,6 +63,7 @@ class Fill:
     dataset: Dataset
     concurrency: int
     now_ms: int
+    on_pages: Callable[[int, int], None] | None = None
     _known: dict[str, Listing | str] = field(default_factory=dict)
 
     def run(self, cells: Sequence[Cell]) -> dict[Cell, FillReport]:
@@ -146,7 +148,14 @@ class Fill:
         return self._known[symbol]
 
     def _fetch(self, wanted: Sequence[Wanted]) -> None:
-        fetch(self.client, self.stores.raw, wanted, grace_ms=self.stores.grace_ms, concurrency=self.concurrency)
+        fetch(
+            self.client,
+            self.stores.raw,
+            wanted,
+            grace_ms=self.stores.grace_ms,
+            concurrency=self.concurrency,
+            on_pages=self.on_pages,
+        )
 
     def _ahead(self, one: Wanted) -> Wanted:
         """Ask an open partition beyond now: the server time of its last page, not ours, then says where it ends."""
