@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -82,26 +82,48 @@ def work(connection: Connection, parent_pid: int, log_file: Path) -> None:
             connection.send(message)
 
     with open_instance(settings) as instance, connect(settings, migrate=False) as database:
-        pointer = CodePointer.from_module("kline_pipeline.definitions", "defs", str(Path.cwd()))
-        job = ReconstructableRepository(pointer).get_reconstructable_job("__ASSET_JOB")
+        job = load_job()
         while (task := tasks.get()) is not None:
             outcome = _execute(task, job, instance, database, send)
             send(Message(task.number, "finished", outcome.run_id, outcome=outcome))
+
+
+def load_job() -> ReconstructableJob:
+    """Return the job that has every asset of the definitions."""
+    pointer = CodePointer.from_module("kline_pipeline.definitions", "defs", str(Path.cwd()))
+    return ReconstructableRepository(pointer).get_reconstructable_job("__ASSET_JOB")
 
 
 def create_run(
     instance: DagsterInstance, job: ReconstructableJob, run: RangeRun, assets: tuple[str, ...] = ()
 ) -> DagsterRun:
     """Record a run that this process will execute; the UI can re-execute it, the daemon does not retry it."""
-    definition, run_id = job.get_definition(), make_new_run_id()
+    run_id = make_new_run_id()
+    tags = {**process_tags(run_id), "dagster/max_retries": "0"}
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    return record_run(instance, job, run, assets, run_id=run_id, tags=tags, run_config=quiet)
+
+
+def record_run(
+    instance: DagsterInstance,
+    job: ReconstructableJob,
+    run: RangeRun,
+    assets: tuple[str, ...] = (),
+    *,
+    run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    run_config: Mapping[str, Any] | None = None,
+) -> DagsterRun:
+    """Record a run that is not started, as the UI would, with tags and config besides."""
+    definition = job.get_definition()
     location = RegisteredCodeLocationOrigin(LOCATION_NAME)
     keys = definition.asset_layer.executable_asset_keys
     return instance.create_run_for_job(
         job_def=definition,
-        run_id=run_id,
+        run_id=run_id or make_new_run_id(),
         asset_selection={key for key in keys if _belongs(key, run.dataset, assets)},
-        tags={**definition.run_tags, **run.range_tags, **process_tags(run_id), "dagster/max_retries": "0"},
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        tags={**definition.run_tags, **run.range_tags, **(tags or {})},
+        run_config=run_config,
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), definition.name),
         job_code_origin=job.get_python_origin(),
     )
