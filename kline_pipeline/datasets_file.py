@@ -73,7 +73,7 @@ def _write(path: Path, document: tomlkit.TOMLDocument) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.writeread_text(tomlkit.dumps(document))
+        temporary.write_text(tomlkit.dumps(document))
         temporary.replace(path)
     except OSError as exc:
         raise DatasetsError(f"{path} cannot be written: {exc}; check KLINE_DATASETS_FILE") from exc

@@ -96,7 +96,9 @@ def execute(plan: Plan, work: "Opened") -> list[RunOutcome]:
             known = known_symbols(instance, dataset)
             if warning := size_warning(dataset, len(known), plan.now_ms):
                 say(warning)
-            runs += plan_runs(dataset, selection.dates, selection.symbols, known=known)
+            runs += plan_runs(
+                dataset, selection.dates, selection.symbols, known=known, most=plan.settings.run_partitions
+            )
         with progress_of(runs) as on_progress:
             return execute_runs(plan.settings, runs, on_progress=on_progress, workers=_WORKERS)
 
