@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from kline_pipeline import datasets
 from kline_pipeline.bybit.lives import Lives, probe_lives
 from kline_pipeline.config import Settings
+from kline_pipeline.datasets_file import add_symbol
 from kline_pipeline.errors import UnknownSeries
 from kline_pipeline.evidence import listings
 from kline_pipeline.market.listing import Listing
@@ -55,7 +56,7 @@ def declare(settings: Settings, series: Sequence[Series]) -> tuple[Settings, lis
     """
     added = [one for one in series if not _declared(settings, one)]
     for one in added:
-        datasets.add_symbol(settings, one)
+        add_symbol(settings, one)
     return reloaded(settings), added
 
 

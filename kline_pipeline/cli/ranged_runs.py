@@ -106,7 +106,7 @@ def runs_of(plan: Plan, instance: "DagsterInstance") -> list[RangeRun]:
         known = known_symbols(instance, dataset)
         if warning := size_warning(dataset, len(known), plan.now_ms):
             say(warning)
-        runs += plan_runs(dataset, selection.dates, selection.symbols, known=known)
+        runs += plan_runs(dataset, selection.dates, selection.symbols, known=known, most=plan.settings.run_partitions)
     return runs
 
 

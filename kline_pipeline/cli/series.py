@@ -65,6 +65,7 @@ def remove(ctx: typer.Context, keys: Keys) -> None:
     from kline_pipeline.cli.known_series import reloaded
     from kline_pipeline.cli.ranges import grouped, parse_keys
     from kline_pipeline.cli.session import say, started
+    from kline_pipeline.datasets_file import remove_symbol as exclude
     from kline_pipeline.defs.instance.storage import open_instance
     from kline_pipeline.defs.symbols import remove_symbol
 
@@ -72,7 +73,7 @@ def remove(ctx: typer.Context, keys: Keys) -> None:
     with started(ctx) as settings:
         groups = grouped(series, datasets.load(settings.datasets_file))
         for one in series:
-            datasets.remove_symbol(settings, one)
+            exclude(settings, one)
         anew = reloaded(settings)
         with open_instance(anew) as instance:
             for dataset, symbols in groups:

@@ -67,12 +67,17 @@ def cell_of(key: str) -> Cell:
     return Cell(date.fromisoformat(day), symbol)
 
 
-def dataset_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
-    """Return raw_batches, candles and the sinks that the dataset has, in the order of the flow."""
+def dataset_assets(dataset: Dataset, *, run_partitions: int = MOST_CELLS) -> list[dg.AssetsDefinition]:
+    """Return raw_batches, candles and the sinks that the dataset has, in the order of the flow.
+
+    Args:
+        dataset: one of datasets.toml.
+        run_partitions: most partitions of one run, KLINE_RUN_PARTITIONS.
+    """
     options: dict[str, Any] = {
         "group_name": dataset.name,
         "partitions_def": partitions_def(dataset),
-        "backfill_policy": _backfill_policy(dataset),
+        "backfill_policy": _backfill_policy(dataset, run_partitions),
     }
     found = [_raw_batches(dataset, options), _candles(dataset, options)]
     return found + [_sink(dataset, sink, options) for sink in dataset.sinks]
@@ -141,11 +146,11 @@ def _asset(
         return cast("dg.AssetsDefinition", decorate(body))
 
 
-def _backfill_policy(dataset: Dataset) -> dg.BackfillPolicy:
+def _backfill_policy(dataset: Dataset, most: int) -> dg.BackfillPolicy:
     candles = max(1, _GRAINS[dataset.grain][1] * _DAY_MS // dataset.interval.typical_ms)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return dg.BackfillPolicy.multi_run(max_partitions_per_run=max(1, min(MOST_CELLS, MOST_CANDLES // candles)))
+        return dg.BackfillPolicy.multi_run(max_partitions_per_run=max(1, min(most, MOST_CANDLES // candles)))
 
 
 def _cells(context: dg.AssetExecutionContext) -> list[Cell]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from threading import Event
 
 import pytest
-from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, EventLogEntry
 from dagster._daemon.types import DaemonHeartbeat
 
 from kline_pipeline.config import Settings
@@ -37,11 +37,12 @@ def env(settings: Settings) -> Iterator[dict[str, str]]:
 def _await_end(instance: DagsterInstance, run_id: str) -> DagsterRunStatus:
     """Return how a run ended, once the storage tells."""
     ended = Event()
-    instance.watch_event_logs(
-        run_id,
-        None,
-        lambda entry, _: ended.set() if entry.dagster_event and entry.dagster_event.event_type in ENDS else None,
-    )
+
+    def look(entry: EventLogEntry, _: str) -> None:
+        if entry.dagster_event is not None and entry.dagster_event.event_type in ENDS:
+            ended.set()
+
+    instance.watch_event_logs(run_id, None, look)
     assert ended.wait(120), f"run {run_id} has not ended"
     found = instance.get_run_by_id(run_id)
     assert found is not None
