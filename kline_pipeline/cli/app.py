@@ -15,6 +15,7 @@ from kline_pipeline.cli import (
     fetch,
     latest,
     rebuild,
+    repair,
     series,
     simulate,
     up,
@@ -55,6 +56,7 @@ app.command()(backfill.backfill)
 app.command()(fetch.fetch)
 app.command()(latest.latest)
 app.command()(coverage.coverage)
+app.command()(repair.repair)
 app.command()(rebuild.rebuild)
 app.command()(verify.verify)
 app.command()(simulate.simulate)
