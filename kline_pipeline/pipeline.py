@@ -20,6 +20,7 @@ from kline_pipeline.evidence import coverage, datasets_kept
 from kline_pipeline.evidence.listings import known_or_probed
 from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.window import Window
+from kline_pipeline.stages.broken import broken_cells
 from kline_pipeline.stages.derive import derive_cell, read_cell
 from kline_pipeline.stages.fill import Fill, FillReport
 from kline_pipeline.stages.land import Landing, land_cell, stored_result
@@ -91,8 +92,17 @@ class Pipeline:
         """Return the windows that `fill` would fetch, per partition; no candle is fetched."""
         return self._fill(dataset, now_ms).windows_missing(cells)
 
-    def fill(self, dataset: Dataset, cells: Sequence[Cell]) -> dict[Cell, FillReport]:
+    def fill(
+        self, dataset: Dataset, cells: Sequence[Cell], *, on_pages: Callable[[int, int], None] | None = None
+    ) -> dict[Cell, FillReport]:
         """Fetch what is not held of some partitions, or offended a rule, into raw batches.
+
+        A partition whose last candle has closed is read once more whole; a raw batch that is spoilt is moved to
+        work/corrupt and read again.
+
+        Args:
+            dataset, cells: the partitions.
+            on_pages: told after each page how many came and how many are planned so far.
 
         Raises:
             ExchangeError: a retryable one after all attempts; what the exchange refuses for good is in the report.
@@ -101,7 +111,10 @@ class Pipeline:
         """
         self.claim()
         self.keep(dataset)
-        return self._fill(dataset, self.now_ms()).run(cells)
+        fill = self._fill(dataset, self.now_ms())
+        if on_pages is not None:
+            fill.on_pages = on_pages
+        return fill.run(cells)
 
     def derive(
         self, dataset: Dataset, cells: Sequence[Cell], *, now_ms: int, report: Report[Verdict] | None = None
@@ -168,6 +181,37 @@ class Pipeline:
             rows = coverage.rows(connection, dataset.category, dataset.interval.code, symbol)
         series, known = dataset.series(symbol), {row.date for row in rows}
         return [day for day in dataset.dates(now_ms) if day in known or self._stores.raw.names(series, day)]
+
+    def due(self, dataset: Dataset, *, now_ms: int) -> list[Cell]:
+        """Return the partitions in which something offends that is to be asked for again by now, by symbol and date.
+
+        Only the ledger is asked, in one query. Symbols that were removed since are among them.
+        """
+        with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
+            found = coverage.due(connection, dataset.category, dataset.interval.code, now_ms=now_ms)
+        return [Cell(*key) for key in found]
+
+    def unfinished(self, dataset: Dataset, *, now_ms: int) -> list[Cell]:
+        """Return the partitions whose last candle has closed and that are not finished, by symbol and date.
+
+        Those that wait to be asked for again, now or later, are left to `due`; what the ledger has never heard of is
+        not among them. Only the ledger is asked, in one query. Symbols that were removed since are among them.
+        """
+        closed_ms = now_ms - self._stores.grace_ms
+        with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
+            found = coverage.unfinished(connection, dataset.category, dataset.interval.code, closed_ms=closed_ms)
+        return [Cell(*key) for key in found]
+
+    def broken(self, dataset: Dataset, cells: Sequence[Cell], *, now_ms: int) -> list[Cell]:
+        """Return those of some partitions on which a repair has something to do, in the order given; nobody is asked.
+
+        Something is missing, offends, has not landed or is unfinished, or a raw batch or a sink lost or spoilt it.
+        Known gaps and what was accepted are not broken, nor is the end of an open partition that closed since.
+
+        Raises:
+            StorageError: the database or a folder failed.
+        """
+        return broken_cells(self._stores, dataset, cells, now_ms=now_ms)
 
     def judge_stored(self, dataset: Dataset, check: str) -> CheckResult:
         """Return one result of a check over every partition of a dataset that was derived; none passes."""

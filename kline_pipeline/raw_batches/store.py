@@ -115,6 +115,11 @@ class RawStore:
         pages = msgspec.json.decode(table.schema.metadata[_METADATA_KEY], type=tuple[PageRecord, ...])
         return RawBatch(name, pages, table.replace_schema_metadata(None))
 
+    def is_sound(self, series: Series, day: date, name: BatchName) -> bool:
+        """Return whether a batch is there and is what was written, by the digest in its name."""
+        content = self._folder.read(f"{_path(series, day)}/{name}")
+        return content is not None and _digest(content) == name.id
+
     def write(self, series: Series, day: date, pages: Sequence[PageRecord], rows: pa.Table) -> tuple[BatchName, int]:
         """Write a batch of pages that cover one contiguous window, and return its name and size in bytes.
 
