@@ -17,9 +17,11 @@ from kline_pipeline.database.engine import Database
 from kline_pipeline.database.venue import claim_venue
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.evidence import coverage, datasets_kept
+from kline_pipeline.evidence.accepted import Accepted, Keep
 from kline_pipeline.evidence.listings import known_or_probed
 from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.window import Window
+from kline_pipeline.stages.accept import accept_window
 from kline_pipeline.stages.broken import broken_cells
 from kline_pipeline.stages.derive import derive_cell, read_cell
 from kline_pipeline.stages.fill import Fill, FillReport
@@ -185,7 +187,7 @@ class Pipeline:
     def due(self, dataset: Dataset, *, now_ms: int) -> list[Cell]:
         """Return the partitions in which something offends that is to be asked for again by now, by symbol and date.
 
-        Only the ledger is asked, in one query. Symbols that were removed since are among them.
+        Removed symbols are among them.
         """
         with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
             found = coverage.due(connection, dataset.category, dataset.interval.code, now_ms=now_ms)
@@ -194,8 +196,7 @@ class Pipeline:
     def unfinished(self, dataset: Dataset, *, now_ms: int) -> list[Cell]:
         """Return the partitions whose last candle has closed and that are not finished, by symbol and date.
 
-        Those that wait to be asked for again, now or later, are left to `due`; what the ledger has never heard of is
-        not among them. Only the ledger is asked, in one query. Symbols that were removed since are among them.
+        Those that wait to be asked for again, now or later, are left to `due`. Removed symbols are among them.
         """
         closed_ms = now_ms - self._stores.grace_ms
         with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
@@ -203,15 +204,30 @@ class Pipeline:
         return [Cell(*key) for key in found]
 
     def broken(self, dataset: Dataset, cells: Sequence[Cell], *, now_ms: int) -> list[Cell]:
-        """Return those of some partitions on which a repair has something to do, in the order given; nobody is asked.
+        """Return those of some partitions on which a repair has something to do, in the order given.
 
         Something is missing, offends, has not landed or is unfinished, or a raw batch or a sink lost or spoilt it.
-        Known gaps and what was accepted are not broken, nor is the end of an open partition that closed since.
-
-        Raises:
-            StorageError: the database or a folder failed.
         """
         return broken_cells(self._stores, dataset, cells, now_ms=now_ms)
+
+    def accept(
+        self, dataset: Dataset, symbol: str, window: Window, *, reason: str, keep: Keep | None, now_ms: int
+    ) -> list[Cell]:
+        """Let in what offends in a window, and return the partitions that are to be derived and landed again.
+
+        Args:
+            dataset, symbol: the series.
+            window: half-open, on boundaries of the interval.
+            reason: why, kept as evidence and shown from then on.
+            keep: which of contradicting rows counts, as they were served; None where there are none.
+            now_ms: when it was decided, UTC.
+
+        Raises:
+            UsageError: nothing there offends, or the reason or `keep` is lacking; nothing was recorded.
+            StorageError: the database or a folder failed, or a raw batch is not what was written.
+        """
+        decision = Accepted(window, keep, reason)
+        return accept_window(self._stores, dataset, symbol, decision, now_ms=now_ms)
 
     def judge_stored(self, dataset: Dataset, check: str) -> CheckResult:
         """Return one result of a check over every partition of a dataset that was derived; none passes."""

@@ -10,6 +10,7 @@ from kline_pipeline.evidence import accepted, coverage, known_gaps, listings
 from kline_pipeline.evidence.let_in import NOTHING, LetIn
 from kline_pipeline.evidence.series_ids import find_series_id
 from kline_pipeline.market.listing import Listing
+from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
 
 
@@ -41,8 +42,14 @@ def known_of(connection: Connection, dataset: Dataset, cell: Cell) -> Known:
     parts = listing.windows(dataset.interval, window) if listing else [window]
     closes_ms = parts[-1].end_ms if parts else window.end_ms
     key = find_series_id(connection, dataset.series(cell.symbol))
-    if key is None:
-        return Known(None, listing, parts, closes_ms, NOTHING, 0)
-    row = coverage.row(connection, key, cell.date)
-    let_in = LetIn(known_gaps.read(connection, key, window), accepted.read(connection, key, window))
+    row = None if key is None else coverage.row(connection, key, cell.date)
+    let_in = let_in_of(connection, dataset.series(cell.symbol), window)
     return Known(row, listing, parts, closes_ms, let_in, row.prune_epoch if row is not None else 0)
+
+
+def let_in_of(connection: Connection, series: Series, window: Window) -> LetIn:
+    """Return the known gaps of a series in a window, and what was accepted there."""
+    key = find_series_id(connection, series)
+    if key is None:
+        return NOTHING
+    return LetIn(known_gaps.read(connection, key, window), accepted.read(connection, key, window))

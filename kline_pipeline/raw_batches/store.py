@@ -143,6 +143,18 @@ class RawStore:
         self._folder.replace(f"{_path(series, day)}/{name}", content)
         return name, len(content)
 
+    def delete(self, series: Series, day: date, name: BatchName) -> None:
+        """Take a batch away; the caller holds the lock of the series and has raised the prune epoch."""
+        self._folder.delete(f"{_path(series, day)}/{name}")
+
+    def set_aside(self, series: Series, day: date, name: BatchName) -> str:
+        """Move a batch to corrupt/ beside raw/, and return where it lies; as with `delete`."""
+        path = f"{_path(series, day)}/{name}"
+        aside = path.replace("raw/", "corrupt/", 1)
+        self._folder.replace(aside, self._folder.read(path) or b"")
+        self._folder.delete(path)
+        return self._folder.locate(aside)
+
 
 def _path(series: Series, day: date) -> str:
     return f"raw/{series.category}/{series.interval.code}/{series.symbol}/{day.isoformat()}"

@@ -17,7 +17,8 @@ from kline_pipeline.evidence import coverage, known_gaps, revisions
 from kline_pipeline.evidence.partitions import known_of
 from kline_pipeline.evidence.series_ids import series_id
 from kline_pipeline.sinks.landing import ToLand
-from kline_pipeline.stages.look import look
+from kline_pipeline.stages.look import Looked, look
+from kline_pipeline.stages.prune import prune_cell
 from kline_pipeline.stages.stores import Stores
 
 _DAY_MS: Final = 86_400_000
@@ -25,6 +26,8 @@ _DAY_MS: Final = 86_400_000
 
 def derive_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> Verdict:
     """Derive, judge and keep one partition; return the verdict that stands.
+
+    Batches of a finished one that newer ones make superfluous are pruned, and it is derived again from the rest.
 
     Args:
         stores: of the KLINE_HOME.
@@ -35,6 +38,15 @@ def derive_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) ->
         CorruptFile: a raw batch is not what was written.
         StorageError: the database or a folder failed.
     """
+    verdict, looked = _derive(stores, dataset, cell, now_ms=now_ms)
+    if looked is None or not prune_cell(stores, dataset, cell, looked):
+        return verdict
+    again, _ = _derive(stores, dataset, cell, now_ms=now_ms)
+    return msgspec.structs.replace(again, revisions=verdict.revisions)
+
+
+def _derive(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> tuple[Verdict, Looked | None]:
+    """Return the verdict that stands and what was looked at, None when newer answers are known."""
     series = dataset.series(cell.symbol)
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
         series_lock(connection, series)
@@ -42,7 +54,7 @@ def derive_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) ->
         names, known = stores.raw.names(series, cell.date), known_of(connection, dataset, cell)
         stands = known.row.generation if known.row is not None else None
         if stands and Generation.parse(stands) > Generation.of(names, known.prune_epoch):
-            return read_cell(stores, dataset, cell)[0]
+            return read_cell(stores, dataset, cell)[0], None
         looked = look(stores, dataset, cell, known, names, now_ms=now_ms)
         judgement = looked.judgement
         stores.working.write(series, cell.date, judgement.landing, looked.verdict)
@@ -52,7 +64,7 @@ def derive_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) ->
         if dataset.interval.typical_ms < _DAY_MS:
             window = dataset.window(cell.date)
             coverage.record_days(connection, key, window, judgement.expected_ms, judgement.present_ms)
-    return looked.verdict
+    return looked.verdict, looked
 
 
 def read_cell(stores: Stores, dataset: Dataset, cell: Cell) -> tuple[Verdict, ToLand]:

@@ -1,7 +1,7 @@
 """Filling partitions: what is not held, or offended a rule, is fetched; what was held is not.
 
-A window for which the answers had no row is asked once more before the rules see it. What the exchange refuses for good
-is noted in the ledger, and the other partitions go on.
+A window for which the answers had no row is asked once more before the rules see it, and may become a known gap then.
+What the exchange refuses for good is noted in the ledger, and the other partitions go on.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,9 @@ from kline_pipeline.evidence.series_ids import series_id
 from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.window import Window, intersect_all, merge, subtract
 from kline_pipeline.raw_batches.fill import Wanted, fetch
+from kline_pipeline.stages.confirm import confirm_gaps
 from kline_pipeline.stages.look import look
+from kline_pipeline.stages.prune import set_spoilt_aside
 from kline_pipeline.stages.stores import Stores
 
 # An hour of minutes: longer than any run takes.
@@ -78,6 +80,8 @@ class Fill:
             ExchangeError: a retryable one after all attempts; whole batches received before it are kept.
             StorageError: the database or a folder failed.
         """
+        for cell in cells:
+            set_spoilt_aside(self.stores, self.dataset, cell)
         reports = {cell: FillReport() for cell in sorted(cells, key=lambda one: (one.symbol, one.date))}
         wanted = {cell: found for cell, report in reports.items() if (found := self._wanted(cell, report)) is not None}
         rounds = [[self._ahead(one) for one in wanted.values()]]
@@ -92,7 +96,18 @@ class Fill:
             report.size_bytes += one.size_bytes
             report.fetch_error = report.fetch_error or one.fetch_error
         self._note(reports)
+        for one in rounds[1]:
+            cell = Cell(one.date, one.series.symbol)
+            if one.absent and reports[cell].fetch_error is None:
+                reports[cell].requests += self._confirm(cell)
         return reports
+
+    def _confirm(self, cell: Cell) -> int:
+        """Ask what speaks against the gaps of a partition; a refusal leaves them as they are."""
+        try:
+            return confirm_gaps(self.stores, self.client, self.dataset, cell, now_ms=self.now_ms)
+        except BadRequest:
+            return 1
 
     def windows_missing(self, cells: Sequence[Cell]) -> dict[Cell, list[Window]]:
         """Return what `run` would fetch, per partition; nothing is fetched but listings that are not known."""
