@@ -55,7 +55,7 @@ def fetch(
     *,
     grace_ms: int,
     concurrency: int,
-    on_pages: Callable[[int, int], None] | None = None,
+    on_page: Callable[[int, int], None] = lambda _done, _planned: None,
 ) -> None:
     """Fetch every window of `wanted`, write the raw batches, and note in each partition what came.
 
@@ -65,7 +65,7 @@ def fetch(
         wanted: partitions of any series; those of one series in ascending order of dates.
         grace_ms: a candle counts as closed this long after its end.
         concurrency: requests in flight.
-        on_pages: told (pages done, pages planned) after each page.
+        on_page: told after each answer how many came, of how many.
 
     Raises:
         ExchangeError: a retryable one after all attempts; whole batches received before it are written.
@@ -90,8 +90,7 @@ def fetch(
                     batch.refuse(answer)
                 else:
                     batch.add(answer)
-                if on_pages is not None:
-                    on_pages(done, len(asks))
+                on_page(done, len(asks))
     finally:
         for batch in open_batches.values():
             batch.flush()
