@@ -1,4 +1,4 @@
-"""`kline-pipeline repair`: what is missing of the stored partitions, or offends a rule, again; all else is left alone."""
+"""`kline-pipeline repair`: what is missing of stored partitions, or offends a rule, again; all else is left alone."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Broken = Mapping[Cell, Sequence[str]]
 
 _NAMED = 20
+_UNFINISHED = "it is not finished: candles have closed since it was read"
 
 
 def repair(
@@ -85,9 +86,10 @@ def _look(
     return looked_at, found
 
 
-def _broken(work: "Opened", dataset: "Dataset", cells: "Sequence[Cell]", now_ms: int) -> "dict[Cell, list[str]]":
-    found = {cell: work.pipeline.verify(dataset, cell, now_ms=now_ms) for cell in cells}
-    return {cell: list(dict.fromkeys(sentences)) for cell, sentences in found.items() if sentences}
+def _broken(work: "Opened", dataset: "Dataset", cells: "Sequence[Cell]", now_ms: int) -> "Broken":
+    """Return what of the partitions a repair has something to do on, with what disagrees in each."""
+    found = work.pipeline.broken(dataset, cells, now_ms=now_ms)
+    return {cell: work.pipeline.verify(dataset, cell, now_ms=now_ms) or [_UNFINISHED] for cell in found}
 
 
 def _tell(found: "Sequence[tuple[Dataset, Series, Broken]]") -> list[dict[str, object]]:

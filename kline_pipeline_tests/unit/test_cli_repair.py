@@ -107,7 +107,7 @@ def test_what_the_exchange_still_lacks_stays_red_and_is_named(
 def test_a_contradiction_that_has_gone_is_mended(
     home: Path, exchange: Exchange, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inject(exchange, {"duplicate_differing": {**SERIES, "open_time": GONE}})
+    inject(exchange, {"contradict": {**SERIES, "open_time": GONE}})
     assert run("backfill", KEY, *RANGE) == 1
     inject(exchange)
     assert mended(capsys) == ["2024-02-01"]
