@@ -145,10 +145,7 @@ def _followed(dataset: Dataset, offered: Iterable[Instrument]) -> set[str]:
     return {
         one.symbol
         for one in offered
-        if dataset.follow is not None
-        and dataset.follow.matches(symbol=one.symbol, quote=one.quote_coin, status=one.status)
-        and one.symbol not in dataset.exclude
-        and _can_be_a_series(dataset, one.symbol)
+        if dataset.follows(one.symbol, one.quote_coin, one.status) and _can_be_a_series(dataset, one.symbol)
     }
 
 
