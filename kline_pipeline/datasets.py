@@ -66,6 +66,11 @@ class Dataset:
         """Return the series of a symbol of this dataset."""
         return Series(self.category, symbol, self.interval)
 
+    def follows(self, symbol: str, quote: str, status: str) -> bool:
+        """Return whether an instrument of its category is one to be taken up: followed and not excluded."""
+        taken = self.follow is not None and self.follow.matches(symbol=symbol, quote=quote, status=status)
+        return taken and symbol not in self.exclude
+
     def floor(self, day: date) -> date:
         """Return the date of the partition that contains `day`."""
         return floor_date(day, self.grain)

@@ -237,6 +237,21 @@ class Pipeline:
         )
         return merged(check, results)
 
+    def due(self, dataset: Dataset, *, now_ms: int) -> list[Cell]:
+        """Stand-in until CORE's is merged."""
+        del dataset, now_ms
+        return []
+
+    def unfinished(self, dataset: Dataset, *, now_ms: int) -> list[Cell]:
+        """Stand-in until CORE's is merged."""
+        with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
+            rows = coverage.rows(connection, dataset.category, dataset.interval.code)
+        return [
+            Cell(row.date, row.symbol)
+            for row in rows
+            if row.state not in ("landed", "not_listed") and row.window_end.timestamp() * 1000 <= now_ms
+        ]
+
     def _fill(self, dataset: Dataset, now_ms: int) -> Fill:
         return Fill(self._stores, self._client, dataset, self._concurrency, now_ms)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from kline_pipeline import datasets
-from kline_pipeline.cli.known_series import declare, learn
+from kline_pipeline.cli.known_series import declare, followed, learn
 from kline_pipeline.cli.progress import progress_of
 from kline_pipeline.cli.ranges import Selection, grouped, select
 from kline_pipeline.cli.session import say
@@ -70,7 +70,8 @@ def prepare(
     _select_all(_with(declared, series), series, first_ms, start=start, end=end, now_ms=now_ms)
     added: list[Series] = []
     if write:
-        settings, added = declare(settings, series)
+        not_followed = set(series) - set(followed(work, declared, series))
+        settings, added = declare(settings, [one for one in series if one in not_followed])
         declared = datasets.load(settings.datasets_file)
     selections = _select_all(_with(declared, series), series, first_ms, start=start, end=end, now_ms=now_ms)
     for one in added:

@@ -40,18 +40,37 @@ def add(ctx: typer.Context, keys: Keys) -> None:
 
 
 @app.command(name="list")
-def list_(ctx: typer.Context) -> None:
-    """Show the series of all datasets, one key a line.
+def list_(
+    ctx: typer.Context,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Show the series of all datasets, one key a line; delisted ones are named on standard error too.
 
     Example: kline-pipeline series list
     """
+    import json
+
     from kline_pipeline import datasets
+    from kline_pipeline.cli.listed_series import all_series, declared_series
     from kline_pipeline.cli.session import say, started
+    from kline_pipeline.errors import StorageError
 
     with started(ctx) as settings:
-        for dataset in datasets.load(settings.datasets_file):
-            for symbol in dataset.symbols:
-                typer.echo(str(dataset.series(symbol)))
+        declared = datasets.load(settings.datasets_file)
+        try:
+            found = all_series(settings, declared)
+        except StorageError as exc:
+            say(f"only what datasets.toml names: {exc}")
+            found = declared_series(declared)
+        if as_json:
+            typer.echo(json.dumps({"series": [one.as_json() for one in found]}))
+            return
+        for one in found:
+            typer.echo(str(one.series))
+        for one in found:
+            if one.delisted:
+                say(f"{one.series} is delisted: its candles stay, and no more will come")
         say(f"datasets: {settings.datasets_file or 'the packaged default'}")
 
 

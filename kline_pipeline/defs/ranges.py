@@ -67,7 +67,7 @@ def rectangles(cells: Iterable[Cell]) -> list[tuple[tuple[date, ...], tuple[str,
         symbols.setdefault(cell.date, []).append(cell.symbol)
     by_symbol = [(days, tuple(sorted(them))) for days, them in _alike(dates).items()]
     by_date = [(tuple(days), them) for them, days in _alike(symbols).items()]
-    return sorted(min(by_symbol, by_date, key=len))
+    return sorted(by_symbol if len(by_symbol) <= len(by_date) else by_date)
 
 
 def plan_runs(

@@ -5,12 +5,13 @@ Both materialize the same assets with all their checks, and both fetch only what
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import dagster as dg
 
 from kline_pipeline.datasets import Dataset
-from kline_pipeline.defs.assets import asset_key, partitions_def
+from kline_pipeline.defs.assets import asset_key
 
 
 def update_job_name(dataset: Dataset) -> str:
@@ -25,15 +26,19 @@ def repair_job_name(dataset: Dataset) -> str:
 
 def dataset_jobs(declared: Sequence[Dataset]) -> list[Any]:
     """Return the jobs of all datasets; each takes one partition or a range of them, as tags or in the launchpad."""
-    return [job for dataset in declared for job in (_update(dataset), _repair(dataset))]
+    return [job for dataset in declared for job in (update_job(dataset), repair_job(dataset))]
 
 
-def _update(dataset: Dataset) -> Any:
+@cache  # a schedule and the definitions must name one and the same object
+def update_job(dataset: Dataset) -> Any:
+    """Return the job that the schedules of a dataset run, always the same one."""
     words = "What the schedules run: the newest dates of every symbol, and dates that were left unfinished"
     return _job(dataset, update_job_name(dataset), words)
 
 
-def _repair(dataset: Dataset) -> Any:
+@cache
+def repair_job(dataset: Dataset) -> Any:
+    """Return the job that repairs partitions of a dataset, always the same one."""
     words = "Fetches what is missing of the chosen partitions or offends a rule, judges them again and lands them"
     return _job(dataset, repair_job_name(dataset), words)
 
@@ -44,5 +49,4 @@ def _job(dataset: Dataset, name: str, description: str) -> Any:
         name,
         selection=dg.AssetSelection.assets(*(asset_key(dataset, one) for one in names)),
         description=description,
-        partitions_def=partitions_def(dataset),
     )
