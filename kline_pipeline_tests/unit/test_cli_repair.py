@@ -56,6 +56,12 @@ def file_of(home: Path, folder: str, day: str) -> Path:
     return found
 
 
+def spoil(path: Path) -> None:
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes(16) + whole[middle + 16 :])
+
+
 def mended(capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Repair all, and return the dates that were broken; nothing is afterwards."""
     capsys.readouterr()
@@ -67,26 +73,27 @@ def mended(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [one["date"] for one in report["broken"]]
 
 
-def test_nothing_broken_is_nothing_to_do(home: Path, exchange: Exchange, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("backfill", KEY, *RANGE) == 0
+def test_gaps_and_contradictions_that_have_gone_are_fetched_again_and_nothing_else(
+    home: Path, exchange: Exchange, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inject(
+        exchange,
+        {"drop": {**SERIES, "open_time": GONE}},
+        {"contradict": {**SERIES, "open_time": "2024-03-10T05:00:00Z"}},
+    )
+    assert run("backfill", KEY, *RANGE) == 1
+    inject(exchange)
     asked = candles_asked(exchange)
+
+    assert mended(capsys) == ["2024-02-01", "2024-03-01"]
+
+    assert candles_asked(exchange) == asked + 2
     capsys.readouterr()
     assert run("repair", KEY) == 0
     assert capsys.readouterr().out == "nothing to repair in 3 partitions\n"
     assert run("repair", KEY, "--json") == 0
     assert out(capsys)["runs"] == []
-    assert candles_asked(exchange) == asked
-
-
-def test_a_gap_is_fetched_again_and_nothing_else(
-    home: Path, exchange: Exchange, capsys: pytest.CaptureFixture[str]
-) -> None:
-    inject(exchange, {"drop": {**SERIES, "open_time": GONE}})
-    assert run("backfill", KEY, *RANGE) == 1
-    inject(exchange)
-    asked = candles_asked(exchange)
-    assert mended(capsys) == ["2024-02-01"]
-    assert candles_asked(exchange) == asked + 1
+    assert candles_asked(exchange) == asked + 2
 
 
 def test_what_the_exchange_still_lacks_stays_red_and_is_named(
@@ -96,49 +103,40 @@ def test_what_the_exchange_still_lacks_stays_red_and_is_named(
     assert run("backfill", KEY, *RANGE) == 1
     capsys.readouterr()
     assert run("repair", KEY, "--from", "2024-02-01", "--to", "2024-02-29") == 1
-    told = capsys.readouterr()
-    first, *_, last = [line for line in told.err.splitlines() if line.startswith(KEY)]
+    first, *_, last = [line for line in capsys.readouterr().err.splitlines() if line.startswith(KEY)]
     assert first.startswith(f"{KEY} 2024-02-01 is broken: ")
     assert last.startswith(f"{KEY} 2024-02-01: ")
     assert GONE in first
     assert GONE in last
 
 
-def test_a_contradiction_that_has_gone_is_mended(
-    home: Path, exchange: Exchange, capsys: pytest.CaptureFixture[str]
-) -> None:
-    inject(exchange, {"contradict": {**SERIES, "open_time": GONE}})
-    assert run("backfill", KEY, *RANGE) == 1
-    inject(exchange)
-    assert mended(capsys) == ["2024-02-01"]
-
-
-@pytest.mark.parametrize("folder", ["snapshots", "work/raw", "work/candles"])
-def test_a_corrupted_file_is_mended(home: Path, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_spoilt_files_are_written_again(home: Path, exchange: Exchange, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("backfill", KEY, *RANGE) == 0
-    path = file_of(home, folder, "2024-02-01")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] + b"\0" * 16 + whole[len(whole) // 2 + 16 :])
-    assert mended(capsys) == ["2024-02-01"]
+    asked = candles_asked(exchange)
+    spoil(file_of(home, "snapshots", "2024-01-01"))
+    spoil(file_of(home, "work/candles", "2024-02-01"))
+    assert mended(capsys) == ["2024-01-01", "2024-02-01"]
+    assert candles_asked(exchange) == asked  # the raw batches say all
+    spoil(file_of(home, "work/raw", "2024-03-01"))
+    assert mended(capsys) == ["2024-03-01"]
+    assert candles_asked(exchange) == asked + 1
 
 
-@pytest.mark.parametrize("folder", ["snapshots", "work/raw", "work/candles"])
-def test_a_deleted_file_is_mended(home: Path, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("backfill", KEY, *RANGE) == 0
-    file_of(home, folder, "2024-02-01").unlink()
-    assert mended(capsys) == ["2024-02-01"]
-
-
-def test_a_row_deleted_from_the_table_is_mended(
+def test_what_was_deleted_comes_back(
     home: Path, database: Database, exchange: Exchange, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("backfill", KEY, *RANGE) == 0
     asked = candles_asked(exchange)
+    file_of(home, "snapshots", "2024-01-01").unlink()
+    file_of(home, "work/candles", "2024-03-01").unlink()
     with database.engine.begin() as connection:
         deleted = connection.execute(text("delete from kline.candles where open_time = :gone"), {"gone": GONE})
         assert deleted.rowcount == 1
-    assert mended(capsys) == ["2024-02-01"]
+    assert mended(capsys) == ["2024-01-01", "2024-02-01", "2024-03-01"]
     assert candles_asked(exchange) == asked
+    file_of(home, "work/raw", "2024-02-01").unlink()
+    assert mended(capsys) == ["2024-02-01"]
+    assert candles_asked(exchange) == asked + 1
 
 
 def test_a_series_of_which_nothing_is_stored_is_bad_usage(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
