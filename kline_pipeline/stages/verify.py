@@ -3,7 +3,7 @@
 Nothing is written, and nobody is asked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kline_pipeline.candles.derive import Generation
 from kline_pipeline.checks.verdict import Verdict, verdict_of
@@ -11,17 +11,21 @@ from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage, listings
 from kline_pipeline.evidence.series_ids import find_series_id
+from kline_pipeline.stages.consistent import consistent_cell
 from kline_pipeline.stages.derive import derivation_of, judge_cell, read_cell
 from kline_pipeline.stages.land import SINK_CHECKS, stored_result
 from kline_pipeline.stages.stores import Stores
 
 
-def verify_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> list[str]:
+def verify_cell(
+    stores: Stores, dataset: Dataset, cell: Cell, *, declared: Sequence[Dataset], now_ms: int
+) -> list[str]:
     """Return what disagrees in one partition, a sentence each; empty means that everything agrees.
 
     Args:
         stores: of the KLINE_HOME.
         dataset, cell: the partition.
+        declared: all datasets, as `consistent` compares those of the same category.
         now_ms: what had closed where no raw batch says so.
 
     Raises:
@@ -31,7 +35,7 @@ def verify_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) ->
         anew = _derived_again(stores, dataset, cell, now_ms)
     except CorruptFile as exc:
         return [str(exc)]
-    found = list(anew.reasons)
+    found = [*anew.reasons, *_warnings(anew)]
     try:
         stands, _ = read_cell(stores, dataset, cell)
     except CorruptFile as exc:
@@ -41,7 +45,21 @@ def verify_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) ->
     found += _ledger(stores, dataset, cell, stands)
     if not stands.quarantined:
         found += _sinks(stores, dataset, cell)
-    return found
+    return found + _consistent(stores, dataset, cell, declared)
+
+
+def _warnings(anew: Verdict) -> list[str]:
+    """Return what the rules say of the candles without holding them back; errors are among the reasons."""
+    results = anew.results.values()
+    return [one.sentence for one in results if not one.passed and one.severity == "WARN" and not is_accepted(one)]
+
+
+def _consistent(stores: Stores, dataset: Dataset, cell: Cell, declared: Sequence[Dataset]) -> list[str]:
+    try:
+        result = consistent_cell(stores, dataset, cell, declared)
+    except CorruptFile as exc:  # of a neighbour: the file of the partition itself has been read before
+        return [f"consistent: cannot be compared: {exc}"]
+    return [] if result.passed else [result.sentence]
 
 
 def _derived_again(stores: Stores, dataset: Dataset, cell: Cell, now_ms: int) -> Verdict:
