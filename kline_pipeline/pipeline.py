@@ -29,7 +29,7 @@ from kline_pipeline.stages.fill import Fill, FillReport
 from kline_pipeline.stages.land import Landing, land_cell, stored_result
 from kline_pipeline.stages.stored import Gap, gaps, stored_candles
 from kline_pipeline.stages.stores import Stores
-from kline_pipeline.stages.verify import verify_cell
+from kline_pipeline.stages.verify import Verified, verify_cell
 
 T = TypeVar("T")
 Report = Callable[[Cell, T], None]
@@ -211,8 +211,8 @@ class Pipeline:
             )
         return revisions.judge(found.first, changed=found.changed, vanished=found.vanished)
 
-    def verify(self, dataset: Dataset, cell: Cell, *, declared: Sequence[Dataset], now_ms: int) -> list[str]:
-        """Return what disagrees in what is stored of a partition, a sentence each; nothing is written."""
+    def verify(self, dataset: Dataset, cell: Cell, *, declared: Sequence[Dataset], now_ms: int) -> Verified:
+        """Return what disagrees in what is stored of a partition, `declared` being all datasets; nothing is written."""
         return verify_cell(self._stores, dataset, cell, declared=declared, now_ms=now_ms)
 
     def _fill(self, dataset: Dataset, now_ms: int) -> Fill:

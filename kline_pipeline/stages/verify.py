@@ -1,9 +1,10 @@
 """Every check again on what is stored of one partition: raw batches, candles, ledger and sinks against each other.
 
-Nothing is written, and nobody is asked.
+Nothing is written, and nobody is asked. A dataset as a whole (`fresh`, `revisions`) is not looked at.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from kline_pipeline.candles.derive import Generation
 from kline_pipeline.checks.verdict import Verdict, verdict_of
@@ -17,10 +18,23 @@ from kline_pipeline.stages.land import SINK_CHECKS, stored_result
 from kline_pipeline.stages.stores import Stores
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found in one partition, a sentence each.
+
+    Attributes:
+        disagreements: errors of a check, and what does not agree with each other; empty means that all is right.
+        warnings: of a check; they do not make the partition wrong.
+    """
+
+    disagreements: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
 def verify_cell(
     stores: Stores, dataset: Dataset, cell: Cell, *, declared: Sequence[Dataset], now_ms: int
-) -> list[str]:
-    """Return what disagrees in one partition, a sentence each; empty means that everything agrees.
+) -> Verified:
+    """Return what disagrees in one partition.
 
     Args:
         stores: of the KLINE_HOME.
@@ -34,32 +48,27 @@ def verify_cell(
     try:
         anew = _derived_again(stores, dataset, cell, now_ms)
     except CorruptFile as exc:
-        return [str(exc)]
-    found = [*anew.reasons, *_warnings(anew)]
+        return Verified((str(exc),))
+    warnings = tuple(one.sentence for one in anew.results.values() if not one.passed and one.severity == "WARN")
     try:
         stands, _ = read_cell(stores, dataset, cell)
     except CorruptFile as exc:
-        return [*found, str(exc)]
+        return Verified((*anew.reasons, str(exc)), warnings)
+    found = list(anew.reasons)
     if stands.sha256 != anew.sha256:
         found.append(f"the candles ({stands.rows}) are not those of the raw batches ({anew.rows}); run rebuild")
     found += _ledger(stores, dataset, cell, stands)
     if not stands.quarantined:
         found += _sinks(stores, dataset, cell)
-    return found + _consistent(stores, dataset, cell, declared)
-
-
-def _warnings(anew: Verdict) -> list[str]:
-    """Return what the rules say of the candles without holding them back; errors are among the reasons."""
-    results = anew.results.values()
-    return [one.sentence for one in results if not one.passed and one.severity == "WARN" and not is_accepted(one)]
-
-
-def _consistent(stores: Stores, dataset: Dataset, cell: Cell, declared: Sequence[Dataset]) -> list[str]:
     try:
-        result = consistent_cell(stores, dataset, cell, declared)
-    except CorruptFile as exc:  # of a neighbour: the file of the partition itself has been read before
-        return [f"consistent: cannot be compared: {exc}"]
-    return [] if result.passed else [result.sentence]
+        beside = consistent_cell(stores, dataset, cell, declared)
+    except CorruptFile as exc:  # of a neighbour, as the file of the partition itself was read
+        return Verified((*found, f"consistent: {exc}"), warnings)
+    if beside.passed:
+        return Verified(tuple(found), warnings)
+    if beside.severity == "WARN":
+        return Verified(tuple(found), (*warnings, beside.sentence))
+    return Verified((*found, beside.sentence), warnings)
 
 
 def _derived_again(stores: Stores, dataset: Dataset, cell: Cell, now_ms: int) -> Verdict:
