@@ -10,7 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from kline_pipeline.bybit.client import BybitClient
-from kline_pipeline.checks import consistent, fresh, revisions
+from kline_pipeline.checks import consistent, fresh, no_gaps, revisions
 from kline_pipeline.checks.report import FIRST_OFFENDERS, CheckResult, merged
 from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.config import Settings
@@ -27,6 +27,7 @@ from kline_pipeline.stages.consistent import consistent_cell
 from kline_pipeline.stages.derive import derive_cell, read_cell
 from kline_pipeline.stages.fill import Fill, FillReport
 from kline_pipeline.stages.land import Landing, land_cell, stored_result
+from kline_pipeline.stages.pictured import with_coverage_strip
 from kline_pipeline.stages.stored import Gap, gaps, stored_candles
 from kline_pipeline.stages.stores import Stores
 from kline_pipeline.stages.verify import Verified, verify_cell
@@ -177,6 +178,15 @@ class Pipeline:
             for cell in self.derived(dataset)
         )
         return merged(check, results)
+
+    def no_gaps(self, dataset: Dataset, cell: Cell) -> CheckResult:
+        """Return the result of `no_gaps` that stands on a partition, with the days of it as a picture when it fails.
+
+        Raises:
+            CorruptFile: it was never derived, or the file is not what was written.
+        """
+        result = self.verdict(dataset, cell).results[no_gaps.NAME]
+        return with_coverage_strip(self._stores, dataset, cell, result)
 
     def consistent(self, dataset: Dataset, cell: Cell, *, declared: Sequence[Dataset]) -> CheckResult:
         """Return the result of `consistent` for a partition; `declared` are all datasets, see stages/consistent.

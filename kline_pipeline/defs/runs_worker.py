@@ -29,6 +29,7 @@ from dagster._core.utils import make_new_run_id
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.datasets import Cell, Dataset
+from kline_pipeline.defs.checks import DATASET_CHECKS
 from kline_pipeline.defs.instance.orphans import hold_run_lock, process_tags
 from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.outcomes import RunOutcome, parse_partition, read_outcome
@@ -94,11 +95,17 @@ def create_run(
     """Record a run that this process will execute; the UI can re-execute it, the daemon does not retry it."""
     definition, run_id = job.get_definition(), make_new_run_id()
     location = RegisteredCodeLocationOrigin(LOCATION_NAME)
-    keys = definition.asset_layer.executable_asset_keys
+    keys = {key for key in definition.asset_layer.executable_asset_keys if _belongs(key, run.dataset, assets)}
     return instance.create_run_for_job(
         job_def=definition,
         run_id=run_id,
-        asset_selection={key for key in keys if _belongs(key, run.dataset, assets)},
+        asset_selection=keys,
+        asset_check_selection={
+            check
+            for key in keys
+            for check in definition.asset_layer.asset_graph.get_check_keys_for_assets({key})
+            if check.name not in DATASET_CHECKS
+        },
         tags={**definition.run_tags, **run.range_tags, **process_tags(run_id), "dagster/max_retries": "0"},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), definition.name),
