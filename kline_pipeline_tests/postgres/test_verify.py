@@ -82,7 +82,7 @@ def test_what_is_not_consistent_is_told_by_its_severity(settings: Settings, data
     with world(settings, database) as one:
         one.run(days, ("2024-01-01", "BTCUSDT"))
         about = {"category": "linear", "symbol": "BTCUSDT", "interval": "60", "open_time": "2024-01-10T05:00"}
-        one.exchange.faults.replace([{"correct": about}])
+        one.exchange.faults.replace([{"correct": {**about, "close": "1"}}])
         one.run(HOURLY, ("2024-01-01", "BTCUSDT"))
         found = one.pipeline.verify(HOURLY, JANUARY, declared=declared, now_ms=one.clock())
         told, other = (
