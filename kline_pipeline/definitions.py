@@ -21,7 +21,9 @@ def definitions_of(declared: Iterable[Dataset]) -> dg.Definitions:
     chains = [(dataset, dataset_assets(dataset)) for dataset in declared]
     return dg.Definitions(
         assets=[asset for _, chain in chains for asset in chain],
-        asset_checks=[check for dataset, (_, candles, *_) in chains for check in candle_checks(dataset, candles, declared)],
+        asset_checks=[
+            check for dataset, (_, candles, *_) in chains for check in candle_checks(dataset, candles, declared)
+        ],
         resources=resources(),
         executor=dg.in_process_executor,
     )

@@ -193,14 +193,14 @@ def _differences(pair: Aggregate, given: pa.Table, made: dict[str, Any]) -> Iter
     told: dict[int, list[str]] = {}
     for name in NUMBER_COLUMNS:
         exact = pc.cast(decimals(given[name]), made[name].type)
-        for place in np.flatnonzero(pc.not_equal(exact, made[name]).to_numpy(zero_copy_only=False).astype(bool)):
-            words = f"{name} {given[name][int(place)]} (by {pair.fine_interval}: {_plain(made[name][int(place)])})"
-            told.setdefault(int(place), []).append(words)
-    for place, words in told.items():
+        differs = pc.not_equal(exact, made[name]).to_numpy(zero_copy_only=False).astype(bool)
+        for place in np.flatnonzero(differs).tolist():
+            words = f"{name} {given[name][place]} (by {pair.fine_interval}: {_plain(made[name][place].as_py())})"
+            told.setdefault(place, []).append(words)
+    for place, found in told.items():
         time_ms = given["open_time_ms"][place].as_py()
-        yield Offender(time_ms, f"candle of {pair.coarse_interval} is not the sum of its parts: {', '.join(words)}")
+        yield Offender(time_ms, f"candle of {pair.coarse_interval} is not the sum of its parts: {', '.join(found)}")
 
 
-def _plain(value: Any) -> str:
-    number: Decimal = value.as_py()
+def _plain(number: Decimal) -> str:
     return f"{number.normalize():f}"

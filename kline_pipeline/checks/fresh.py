@@ -23,8 +23,11 @@ def judge(newest_ms: Mapping[str, int | None], interval: Interval, *, now_ms: in
         now_ms: UTC.
         margin_ms: beyond the interval; later than that is a warning, later than twice that an error.
     """
-    errors, warnings = [], []
-    for symbol, open_ms in sorted(newest_ms.items(), key=lambda one: (one[1] or 0, one[0])):  # a symbol each, not candles
+    errors: list[Offender] = []
+    warnings: list[Offender] = []
+    for symbol, open_ms in sorted(
+        newest_ms.items(), key=lambda one: (one[1] or 0, one[0])
+    ):  # a symbol each, not candles
         if open_ms is None:
             errors.append(Offender(None, f"{symbol}: no candle is stored"))
             continue

@@ -69,7 +69,9 @@ def coverage_strip(days: Sequence[str], expected: Sequence[int], present: Sequen
         days: dates as text, ascending; the first and last are named in the picture.
         expected, present: candles of each day; a day of which nothing is expected is left out.
     """
-    whole, part, none = [], [], []
+    whole: list[int] = []
+    part: list[int] = []
+    none: list[int] = []
     for place, (wanted, there) in enumerate(zip(expected, present, strict=True)):
         if wanted:
             (whole if there >= wanted else part if there else none).append(place)
@@ -93,9 +95,7 @@ def _body(opened: NDArray[np.int64], closed: NDArray[np.int64]) -> tuple[NDArray
     return top, np.maximum(bottom, top + 1)
 
 
-def _path(
-    x: NDArray[np.int64], top: NDArray[np.int64], bottom: NDArray[np.int64], color: str, width: int
-) -> str:
+def _path(x: NDArray[np.int64], top: NDArray[np.int64], bottom: NDArray[np.int64], color: str, width: int) -> str:
     # A loop: at most 48 bars.
     lines = "".join(f"M{a} {b}V{c}" for a, b, c in zip(x, top, bottom, strict=True))
     return f'<path d="{lines}" stroke="{color}" stroke-width="{width}"/>' if lines else ""

@@ -19,8 +19,8 @@ def verify(
 ) -> None:
     """Run every check again on what is stored of a series, and compare raw batches, ledger, table and snapshots.
 
-    Candles are compared with their neighbours and with finer and coarser series of the symbol too. Nothing is changed
-    and the exchange is not asked. Exit code 1 with a list if anything disagrees; warnings are listed and change nothing.
+    Candles are compared with their neighbours and with finer and coarser series of the symbol too. Nothing is
+    changed and the exchange is not asked. Exit code 1 with a list if anything disagrees; warnings do not count.
 
     Example: kline-pipeline verify linear:BTCUSDT:1 --from 2024-01-01 --to 2024-01-31
     """

@@ -1,4 +1,4 @@
-"""A check result of ours as Dagster shows it: counts, the first offenders as a table, a picture, the window, the repair."""
+"""A check result of ours as Dagster shows it: counts, first offenders as a table, a picture, the window, the repair."""
 
 from typing import Any
 

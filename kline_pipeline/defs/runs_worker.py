@@ -29,11 +29,11 @@ from dagster._core.utils import make_new_run_id
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.datasets import Cell, Dataset
-from kline_pipeline.defs.checks import DATASET_CHECKS
 from kline_pipeline.defs.instance.orphans import hold_run_lock, process_tags
 from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.outcomes import RunOutcome, parse_partition, read_outcome
 from kline_pipeline.defs.ranges import RangeRun
+from kline_pipeline.defs.runs_selection import record_selected_run
 
 LOCATION_NAME: Final = "kline_pipeline"  # that of workspace.yaml; the UI finds the job of a run by it
 _PROGRESS: Final = "PROGRESS "
@@ -96,16 +96,11 @@ def create_run(
     definition, run_id = job.get_definition(), make_new_run_id()
     location = RegisteredCodeLocationOrigin(LOCATION_NAME)
     keys = {key for key in definition.asset_layer.executable_asset_keys if _belongs(key, run.dataset, assets)}
-    return instance.create_run_for_job(
-        job_def=definition,
+    return record_selected_run(
+        instance,
+        definition,
+        keys,
         run_id=run_id,
-        asset_selection=keys,
-        asset_check_selection={
-            check
-            for key in keys
-            for check in definition.asset_layer.asset_graph.get_check_keys_for_assets({key})
-            if check.name not in DATASET_CHECKS
-        },
         tags={**definition.run_tags, **run.range_tags, **process_tags(run_id), "dagster/max_retries": "0"},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), definition.name),

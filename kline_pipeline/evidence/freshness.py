@@ -1,4 +1,4 @@
-"""The newest stored candle of every symbol of a dataset that is still traded, in one query; what is late is judged elsewhere."""
+"""The newest stored candle of every symbol of a dataset that is still traded; what is late is judged elsewhere."""
 
 from collections.abc import Sequence
 

@@ -167,13 +167,17 @@ def _check(kind: str, words: Mapping[str, Any]) -> None:
         number = _magnitude(words[name], signed=kind == "clock_skew") if name in words else top
         if not 0 < number <= top:
             raise FaultPlanError(f"The fault {kind} needs {name} above 0 and at most {top:g}, not {words[name]!r}.")
+    _check_columns(kind, words)
+    query = words.get("query", {})
+    if not isinstance(query, Mapping) or not all(isinstance(value, str) for value in query.values()):
+        raise FaultPlanError(f'The fault {kind} needs query as an object of texts like {{"end": "0"}}, not {query!r}.')
+
+
+def _check_columns(kind: str, words: Mapping[str, Any]) -> None:
     columns = words.get("columns", list(COLUMNS[:2]))
     two = isinstance(columns, list) and len(columns) == 2  # noqa: PLR2004 - two change places
     if not two or not all(name in COLUMNS for name in columns):
         raise FaultPlanError(f"The fault {kind} needs columns as two of {', '.join(COLUMNS)}, not {columns!r}.")
-    query = words.get("query", {})
-    if not isinstance(query, Mapping) or not all(isinstance(value, str) for value in query.values()):
-        raise FaultPlanError(f'The fault {kind} needs query as an object of texts like {{"end": "0"}}, not {query!r}.')
 
 
 def _is_whole(value: Any, low: int, high: int) -> bool:

@@ -5,6 +5,7 @@ not compared. The rule itself is in checks/consistent.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -43,77 +44,81 @@ def consistent_cell(stores: Stores, dataset: Dataset, cell: Cell, declared: Sequ
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
         listing = listings.read(connection, dataset.category, cell.symbol)
         stored = stored_intervals(connection, dataset.category, cell.symbol)
-    related = [one for one in declared if one.category == dataset.category and one.interval.code in stored]
-    series = [dataset, *(one for one in related if one.interval != dataset.interval)]
-    chain = _chain(stores, dataset, cell, own.candles, listing)
+    others = [
+        one
+        for one in declared
+        if one.category == dataset.category and one.interval != dataset.interval and one.interval.code in stored
+    ]
+    beside = _Beside(stores, cell.symbol, listing)
+    chain = beside.chain(dataset, dataset.window(cell.date), own.candles)
     repair = f"kline-pipeline repair {dataset.series(cell.symbol)} --from {cell.date} --to {cell.date}"
-    result = consistent.judge(
-        chain, list(_aggregates(stores, dataset, cell.symbol, chain, listing, series)), repair=repair
-    )
+    result = consistent.judge(chain, list(beside.aggregates(dataset, chain, [dataset, *others])), repair=repair)
     marked = [one.open_time_ms for one in result.offenders if one.open_time_ms is not None]
     return msgspec.structs.replace(result, picture=candlestick(own.candles, verdict.window, marked))
 
 
-def _chain(stores: Stores, dataset: Dataset, cell: Cell, candles: pa.Table, listing: Listing | None) -> Chain:
-    interval, window = dataset.interval, dataset.window(cell.date)
-    around = Window(interval.shift(window.start_ms, -1), interval.shift(window.end_ms, 1))
-    return Chain(
-        candles=candles,
-        before=_landing(stores, dataset, cell.symbol, Window(around.start_ms, window.start_ms)),
-        after=_landing(stores, dataset, cell.symbol, Window(window.end_ms, around.end_ms)),
-        interval=interval,
-        listed=_listed(listing, dataset, around),
-        window=window,
-    )
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What lies beside a partition: everything that may land of its symbol, in any dataset."""
 
+    stores: Stores
+    symbol: str
+    listing: Listing | None
 
-def _aggregates(
-    stores: Stores, dataset: Dataset, symbol: str, chain: Chain, listing: Listing | None, series: Sequence[Dataset]
-) -> Iterator[Aggregate]:
-    """Yield the pairs of series that are compared; of a coarser one the finer is the coarsest that divides it."""
-    times = chain.candles["open_time_ms"].to_numpy()
-    for coarse in series:
-        fine = _coarsest_divisor(coarse, series)
-        if fine is None or dataset not in (coarse, fine) or not len(times):
-            continue
-        slots = np.unique(coarse.interval.floors(times))
-        span = Window(int(slots[0]), coarse.interval.shift(int(slots[-1]), 1))
-        yield Aggregate(
-            slots_ms=slots,
-            coarse=chain.candles if coarse is dataset else _landing(stores, coarse, symbol, span),
-            coarse_interval=coarse.interval,
-            fine=_joined(stores, dataset, symbol, chain, span) if fine is dataset else _landing(stores, fine, symbol, span),
-            fine_interval=fine.interval,
-            listed=_listed(listing, fine, span),
+    def chain(self, dataset: Dataset, window: Window, candles: pa.Table) -> Chain:
+        interval = dataset.interval
+        around = Window(interval.shift(window.start_ms, -1), interval.shift(window.end_ms, 1))
+        return Chain(
+            candles=candles,
+            before=self._landing(dataset, Window(around.start_ms, window.start_ms)),
+            after=self._landing(dataset, Window(window.end_ms, around.end_ms)),
+            interval=interval,
+            listed=self._listed(dataset, around),
+            window=window,
         )
+
+    def aggregates(self, dataset: Dataset, chain: Chain, series: Sequence[Dataset]) -> Iterator[Aggregate]:
+        """Yield the pairs of series that are compared; of a coarser one the finer is the coarsest that divides it."""
+        times = chain.candles["open_time_ms"].to_numpy()
+        for coarse in series:
+            fine = _coarsest_divisor(coarse, series)
+            if fine is None or dataset not in (coarse, fine) or not len(times):
+                continue
+            slots = np.unique(coarse.interval.floors(times))
+            span = Window(int(slots[0]), coarse.interval.shift(int(slots[-1]), 1))
+            yield Aggregate(
+                slots_ms=slots,
+                coarse=chain.candles if coarse is dataset else self._landing(coarse, span),
+                coarse_interval=coarse.interval,
+                fine=self._joined(dataset, chain, span) if fine is dataset else self._landing(fine, span),
+                fine_interval=fine.interval,
+                listed=self._listed(fine, span),
+            )
+
+    def _joined(self, dataset: Dataset, chain: Chain, span: Window) -> pa.Table:
+        """Return the candles of the partition with those of its neighbours that lie in `span`."""
+        own = chain.window
+        before = self._landing(dataset, Window(min(span.start_ms, own.start_ms), own.start_ms))
+        after = self._landing(dataset, Window(own.end_ms, max(span.end_ms, own.end_ms)))
+        return pa.concat_tables([before, chain.candles, after])
+
+    def _listed(self, dataset: Dataset, within: Window) -> list[Window]:
+        return self.listing.windows(dataset.interval, within) if self.listing is not None else [within]
+
+    def _landing(self, dataset: Dataset, window: Window) -> pa.Table:
+        """Return the candles in a window that may land; quarantined partitions and those not derived have none."""
+        parts = [empty_candles()]
+        day = dataset.date_of(window.start_ms)
+        while window and day <= dataset.date_of(window.end_ms - 1):
+            working = self.stores.working.read(dataset.series(self.symbol), day)
+            if working is not None and not msgspec.json.decode(working.verdict, type=Verdict).quarantined:
+                times = working.candles["open_time_ms"].to_numpy()
+                first, last = np.searchsorted(times, [window.start_ms, window.end_ms])
+                parts.append(working.candles.slice(int(first), int(last - first)))
+            day = next_date(day, dataset.grain)
+        return pa.concat_tables(parts)
 
 
 def _coarsest_divisor(coarse: Dataset, series: Sequence[Dataset]) -> Dataset | None:
     finer = [one for one in series if one.interval.divides(coarse.interval)]
     return max(finer, key=lambda one: one.interval.typical_ms, default=None)
-
-
-def _joined(stores: Stores, dataset: Dataset, symbol: str, chain: Chain, span: Window) -> pa.Table:
-    """Return the candles of the partition with those of its neighbours that lie in `span`."""
-    own = chain.window
-    before = _landing(stores, dataset, symbol, Window(min(span.start_ms, own.start_ms), own.start_ms))
-    after = _landing(stores, dataset, symbol, Window(own.end_ms, max(span.end_ms, own.end_ms)))
-    return pa.concat_tables([before, chain.candles, after])
-
-
-def _listed(listing: Listing | None, dataset: Dataset, within: Window) -> list[Window]:
-    return listing.windows(dataset.interval, within) if listing is not None else [within]
-
-
-def _landing(stores: Stores, dataset: Dataset, symbol: str, window: Window) -> pa.Table:
-    """Return the candles in a window that may land; of quarantined partitions and those not derived there are none."""
-    parts = [empty_candles()]
-    day = dataset.date_of(window.start_ms)
-    while window and day <= dataset.date_of(window.end_ms - 1):
-        working = stores.working.read(dataset.series(symbol), day)
-        if working is not None and not msgspec.json.decode(working.verdict, type=Verdict).quarantined:
-            times = working.candles["open_time_ms"].to_numpy()
-            first, last = np.searchsorted(times, [window.start_ms, window.end_ms])
-            parts.append(working.candles.slice(int(first), int(last - first)))
-        day = next_date(day, dataset.grain)
-    return pa.concat_tables(parts)

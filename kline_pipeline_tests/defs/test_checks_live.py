@@ -135,7 +135,9 @@ def test_a_gap_is_shown_as_a_strip_of_days(sim: World, symbols: dg.DagsterInstan
     assert len(shown(found["2024-02-01|BTCUSDT"])["picture"]) < 1500
 
 
-def test_what_cannot_be_compared_because_a_file_is_spoilt_fails_the_step(sim: World, symbols: dg.DagsterInstance) -> None:
+def test_what_cannot_be_compared_because_a_file_is_spoilt_fails_the_step(
+    sim: World, symbols: dg.DagsterInstance
+) -> None:
     run(sim, symbols, QUARTER)
     (path,) = sim.settings.home.glob("work/candles/linear/60/BTCUSDT/2024-03-01.parquet")
     path.write_bytes(path.read_bytes()[:-50])

@@ -26,7 +26,9 @@ def test_a_page_comes_empty_as_often_as_the_fault_says(exchange: Exchange, ask: 
 
 
 def test_another_category_is_answered(exchange: Exchange, ask: Ask) -> None:
-    exchange.faults.replace([{"wrong_category": {"symbol": "BTCUSDT", "times": 1}}, {"wrong_category": {"answer": "inverse"}}])
+    exchange.faults.replace(
+        [{"wrong_category": {"symbol": "BTCUSDT", "times": 1}}, {"wrong_category": {"answer": "inverse"}}]
+    )
 
     assert [ask(**WINDOW)["result"]["category"] for _ in range(2)] == ["spot", "inverse"]
 

@@ -86,7 +86,8 @@ def test_a_candle_that_opens_elsewhere_is_a_warning_at_its_open_time(
     rows = hours()
     if not changed:
         rows[place] = (rows[place][0], "5.5", *rows[place][2:])
-    result = judge(chain(rows, **{"before": [BEFORE], "after": [AFTER], **changed}))
+    beside = {"before": [BEFORE], "after": [AFTER], **changed}
+    result = judge(chain(rows, before=beside["before"], after=beside["after"]))
 
     assert (result.passed, result.severity, result.total, result.repair) == (False, "WARN", 1, "mend it")
     assert [one.open_time_ms for one in result.offenders] == [ms(offends)]
