@@ -32,7 +32,9 @@ def definitions_of(declared: Iterable[Dataset], *, run_partitions: int = MOST_CE
     chains = [(dataset, dataset_assets(dataset, run_partitions=run_partitions)) for dataset in found]
     return dg.Definitions(
         assets=[asset for _, chain in chains for asset in chain],
-        asset_checks=[check for dataset, (_, candles, *_) in chains for check in candle_checks(dataset, candles)],
+        asset_checks=[
+            check for dataset, (_, candles, *_) in chains for check in candle_checks(dataset, candles, found)
+        ],
         jobs=[*dataset_jobs(found)],
         schedules=[*schedules(found)],
         sensors=[*follow_sensors(found), *asking_again_sensors(found), *left_behind_sensors(found)],

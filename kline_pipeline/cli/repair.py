@@ -81,15 +81,20 @@ def _look(
         ((dataset, _),) = grouped([one], declared)
         cells = stored_cells(work, dataset, one, start=start, end=end, now_ms=now_ms)
         looked_at += len(cells)
-        if broken := _broken(work, dataset, cells, now_ms):
+        if broken := _broken(work, dataset, cells, declared, now_ms):
             found.append((dataset, one, broken))
     return looked_at, found
 
 
-def _broken(work: "Opened", dataset: "Dataset", cells: "Sequence[Cell]", now_ms: int) -> "Broken":
+def _broken(
+    work: "Opened", dataset: "Dataset", cells: "Sequence[Cell]", declared: "Sequence[Dataset]", now_ms: int
+) -> "Broken":
     """Return what of the partitions a repair has something to do on, with what disagrees in each."""
-    found = work.pipeline.broken(dataset, cells, now_ms=now_ms)
-    return {cell: work.pipeline.verify(dataset, cell, now_ms=now_ms) or [_UNFINISHED] for cell in found}
+    found = {}
+    for cell in work.pipeline.broken(dataset, cells, now_ms=now_ms):
+        verified = work.pipeline.verify(dataset, cell, declared=declared, now_ms=now_ms)
+        found[cell] = verified.disagreements or [_UNFINISHED]
+    return found
 
 
 def _tell(found: "Sequence[tuple[Dataset, Series, Broken]]") -> list[dict[str, object]]:

@@ -34,6 +34,7 @@ from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.marks import read_pages
 from kline_pipeline.defs.outcomes import RunOutcome, parse_partition, read_outcome
 from kline_pipeline.defs.ranges import RangeRun
+from kline_pipeline.defs.runs_selection import record_selected_run
 
 LOCATION_NAME: Final = "kline_pipeline"  # that of workspace.yaml; the UI finds the job of a run by it
 _PROGRESS: Final = "PROGRESS "
@@ -117,11 +118,12 @@ def record_run(
     """Record a run that is not started, as the UI would, with tags and config besides."""
     definition = job.get_definition()
     location = RegisteredCodeLocationOrigin(LOCATION_NAME)
-    keys = definition.asset_layer.executable_asset_keys
-    return instance.create_run_for_job(
-        job_def=definition,
+    keys = {key for key in definition.asset_layer.executable_asset_keys if _belongs(key, run.dataset, assets)}
+    return record_selected_run(
+        instance,
+        definition,
+        keys,
         run_id=run_id or make_new_run_id(),
-        asset_selection={key for key in keys if _belongs(key, run.dataset, assets)},
         tags={**definition.run_tags, **run.range_tags, **(tags or {})},
         run_config=run_config,
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), definition.name),
