@@ -90,7 +90,7 @@ class DagsterUi:
         self.await_texts("Partition selection", "Add a partition")
 
     def add_symbol(self, symbol: str) -> None:
-        """Add a symbol to a dataset from the open dialog."""
+        """Add a symbol to a dataset from the open dialog, whose own list has it a moment later."""
         self.click("//*[text()='Add a partition']")
         self.await_texts("Partition name")
         self._find(f"{_DIALOG}//input").send_keys(symbol)

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 YEAR = "[2024-01-01...2024-12-01]"
 HOLE = {"category": "linear", "symbol": "ETHUSDT", "interval": "60", "open_time": "2024-05-17T09:00:00Z"}
 CELL = ("2024-05-01", "ETHUSDT")
+GROUP = "/locations/kline_pipeline/asset-groups/linear_60"
 JOB = "/locations/kline_pipeline/jobs/repair_linear_60"
 SINKS = ("candles_postgres", "candles_parquet")
 
@@ -30,8 +31,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def test_a_symbol_added_in_the_dialog_is_backfilled_with_the_others(world: World) -> None:
-    world.ui.open_dialog("/locations/kline_pipeline/asset-groups/linear_60")
+    world.ui.open_dialog(GROUP)
     world.ui.add_symbol("SOLUSDT")
+    world.ui.open_dialog(GROUP)
     world.ui.choose_dates(YEAR)
     world.ui.choose_symbols()
     world.ui.await_texts("36 partitions")
