@@ -68,11 +68,11 @@ def backfill(
 
 
 def close(outcomes: "Sequence[RunOutcome]", lines: "Sequence[Line]", *, table: bool) -> int:
-    """Show the closing table, name what failed on standard error, and return the exit code."""
+    """Show the closing table, name what failed and known gaps on standard error, and return the exit code."""
     from rich.console import Console
 
     from kline_pipeline.cli.session import say
-    from kline_pipeline.cli.summary import by_series, told_failures
+    from kline_pipeline.cli.summary import by_series, told_failures, told_known
 
     if table:
         Console().print(by_series(lines))
@@ -80,7 +80,7 @@ def close(outcomes: "Sequence[RunOutcome]", lines: "Sequence[Line]", *, table: b
     # A red check on a partition that stands as landed, or a step that failed as a whole, is in no line.
     if not told or any(not line.good and not line.reasons for line in lines):
         told += _others(outcomes)
-    for sentence in told:
+    for sentence in [*told_known(lines), *told]:
         say(sentence)
     good = all(outcome.success for outcome in outcomes) and all(line.good for line in lines)
     return 0 if good else 1

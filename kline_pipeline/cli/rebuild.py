@@ -28,7 +28,7 @@ def rebuild(
 
     from kline_pipeline.cli.ranges import parse_keys
     from kline_pipeline.cli.session import say, started
-    from kline_pipeline.cli.summary import by_series, lines_of, told_failures
+    from kline_pipeline.cli.summary import by_series, lines_of, told_failures, told_known
     from kline_pipeline.market.times import check_order
     from kline_pipeline.opening import opened
 
@@ -39,7 +39,7 @@ def rebuild(
         agreed = _rebuilt(work, selection)
         lines = lines_of(work.database, work.pipeline, [selection])
     Console().print(by_series(lines))
-    for sentence in told_failures(lines):
+    for sentence in [*told_known(lines), *told_failures(lines)]:
         say(sentence)
     raise typer.Exit(0 if agreed and all(line.good for line in lines) else 1)
 

@@ -128,6 +128,16 @@ def told_failures(lines: Sequence[Line]) -> list[str]:
     return found
 
 
+def told_known(lines: Sequence[Line]) -> list[str]:
+    """Return one sentence per series that lacks candles for good, in which partitions and how many; nothing else."""
+    found = []
+    for key in dict.fromkeys(line.series for line in lines if line.known):
+        where = [f"{line.date} ({line.known:,})" for line in lines if line.series == key and line.known]
+        more = f" and {len(where) - _NAMED} partitions more" if len(where) > _NAMED else ""
+        found.append(f"{key} has known gaps, let in with their evidence: {', '.join(where[:_NAMED])}{more}")
+    return found
+
+
 _NUMBERS = ("expected", "present", "missing", "known")
 
 

@@ -98,7 +98,7 @@ def test_a_run_made_before_up_started_is_shown_and_can_be_executed_again(world: 
     world.ui.open_check("linear/1/candles", "no_gaps", "Passed (3)", "Failed (0)")
     world.ui.picture("command_checks")
 
-    world.ui.open(f"/runs/{run_id}", "Success", "4 assets", "5 checks", "Re-execute all")
+    world.ui.open(f"/runs/{run_id}", "Success", "4 assets", "6 checks", "Re-execute all")
     world.ui.picture("command_run")
     world.ui.click_button("Re-execute all (*)")
     world.ui.await_leaving(f"/runs/{run_id}")

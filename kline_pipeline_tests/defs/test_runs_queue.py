@@ -68,7 +68,7 @@ def test_the_daemon_of_up_executes_what_detach_hands_over(env: dict[str, str], i
     assert [one[LOCK_TAG] for one in tags] == [one["run_id"] for one in handed]
     stored = run(env, "coverage", "linear:BTCUSDT:240", "--json")
     assert json.loads(stored.stdout)["totals"] == {
-        "partitions": 2, "landed": 2, "expected": 360, "present": 360, "missing": 0,
+        "partitions": 2, "landed": 2, "expected": 360, "present": 360, "missing": 0, "known": 0,
     }  # fmt: skip
 
 

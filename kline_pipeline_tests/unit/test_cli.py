@@ -10,6 +10,7 @@ import pytest
 
 from kline_pipeline import cli, log
 from kline_pipeline.cli.ranges import select
+from kline_pipeline.cli.summary import Line, told_failures, told_known
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.errors import UsageError
 from kline_pipeline.market.interval import Interval
@@ -30,6 +31,15 @@ COMMANDS = (
 def test_every_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([*command.split(), "--help"]) == 0
     assert f"Example: kline-pipeline {command}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_known_gaps_are_named_apart_from_failures() -> None:
+    key, month = "linear:BTCUSDT:60", date(2024, 2, 1)
+    whole = Line(key, date(2024, 1, 1), 744, 744, 0, "landed")
+    known = Line(key, month, 696, 693, 0, "landed", known=3)
+    assert told_known([whole]) == []
+    assert told_known([whole, known]) == [f"{key} has known gaps, let in with their evidence: 2024-02-01 (3)"]
+    assert told_failures([whole, known]) == []
 
 
 def test_help_imports_nothing_heavy() -> None:

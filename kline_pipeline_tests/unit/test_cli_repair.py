@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ GONE = "2024-02-10T05:00:00Z"
 
 @pytest.fixture
 def exchange() -> Exchange:
-    return Exchange(SyntheticHistory(7, now_ms=NOW_MS), clock=lambda: NOW_MS)
+    """Its clock goes on with every question, for of two answers the one of the newer server time counts."""
+    ticks = count(NOW_MS)
+    return Exchange(SyntheticHistory(7, now_ms=NOW_MS), clock=lambda: next(ticks))
 
 
 @pytest.fixture
