@@ -22,6 +22,7 @@ The map, in the order of the flow:
     files           folders, local or in an object store, with atomic replacement
     config, log, errors
                     settings (the only reader of the environment), log lines, the one tree of errors
+    locations       what a URL or a path in a setting must look like
     simulator/      a Bybit on this machine; imports nothing of ours
 
 Nothing is imported here, so that one part can be used without the others.
