@@ -110,6 +110,8 @@ def latest_candles(
 def load_candles(series: str | Series, start: Time, end: Time, *, exact: bool = False) -> pd.DataFrame:
     """Return the candles of a range as they have landed; the exchange is not asked.
 
+    Known gaps and accepted ones are left out and raise nothing; `find_gaps` names them.
+
     Args:
         series: whose.
         start: first open time.
@@ -122,14 +124,16 @@ def load_candles(series: str | Series, start: Time, end: Time, *, exact: bool = 
         StorageError: the database or a folder failed, or a snapshot is not what was landed.
     """
     one = _series(series)
-    window, candles, lacks = _stored(one, start, end)
-    if lacks:
+    window, candles, gaps = _stored(one, start, end)
+    if lacks := [gap for gap in gaps if not gap.let_in]:
         raise _incomplete(one, window, lacks)
     return _frame([(one, candles)], exact=exact)
 
 
 def find_gaps(series: str | Series, start: Time, end: Time) -> pd.DataFrame:
     """Return what of a range has not landed although it was listed and has closed; no row means complete.
+
+    Known gaps and accepted ones are among it, and `why` says so.
 
     Args:
         series: whose.
@@ -159,7 +163,7 @@ def coverage(*series: str | Series) -> pd.DataFrame:
     """Return the ledger: a row per partition of some series, or of all, by series and date.
 
     Returns:
-        series, date, state (landed, quarantined, not_listed, pending), expected, present, missing.
+        series, date, state (landed, quarantined, not_listed, pending), expected, present, missing, known (let in).
 
     Raises:
         UsageError: a series is none, or belongs to no dataset.
@@ -175,8 +179,9 @@ def coverage(*series: str | Series) -> pd.DataFrame:
             for row in found:
                 key = dataset.series(row.symbol)
                 if not wanted or key in wanted:
-                    rows.append((str(key), row.date, row.state, row.expected, row.present, row.missing))
-    columns = ["series", "date", "state", "expected", "present", "missing"]
+                    counts = (row.expected, row.present, row.missing, row.known_missing)
+                    rows.append((str(key), row.date, row.state, *counts))
+    columns = "series date state expected present missing known".split()
     return pd.DataFrame(list(dict.fromkeys(rows)), columns=columns)
 
 

@@ -89,6 +89,22 @@ class Folder:
                 temporary.unlink(missing_ok=True)
             raise self._failed("write", name, exc) from exc
 
+    def delete(self, name: str) -> None:
+        """Take the file away; nothing happens when it is gone already.
+
+        Raises:
+            StorageError: it cannot be deleted.
+        """
+        try:
+            if self._local:
+                (self._local / name).unlink(missing_ok=True)
+            else:
+                self._remote.rm_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise self._failed("delete", name, exc) from exc
+
     def claim(self, venue: str) -> None:
         """Record at the first write which exchange this folder belongs to.
 

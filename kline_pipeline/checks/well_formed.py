@@ -2,6 +2,7 @@
 
 The first two are errors; the last is a warning (it held in all of 342,147 real rows, real-data.md 1) and is skipped
 where volume or turnover is zero. For inverse contracts the average price is volume / turnover (bybit-v5.md 1.2).
+What a person accepted is a warning too; what no sink can hold cannot be accepted.
 """
 
 from typing import Final
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kline_pipeline.checks.report import CheckResult, Offender
+from kline_pipeline.evidence.let_in import NOTHING, LetIn
 from kline_pipeline.market.schema import NUMBER_COLUMNS, decimals
 from kline_pipeline.market.window import Window
 
@@ -21,7 +23,9 @@ NAME: Final = "well_formed"
 _SURELY_INSIDE: Final = 1e-12
 
 
-def judge(candles: pa.Table, off_grid_ms: NDArray[np.int64], category: str, window: Window) -> CheckResult:
+def judge(
+    candles: pa.Table, off_grid_ms: NDArray[np.int64], category: str, window: Window, let_in: LetIn = NOTHING
+) -> CheckResult:
     """Return the result of the rule for one partition: errors if there are any, else warnings.
 
     Args:
@@ -29,23 +33,48 @@ def judge(candles: pa.Table, off_grid_ms: NDArray[np.int64], category: str, wind
         off_grid_ms: open times of rows that are not on the grid.
         category: linear, spot or inverse; decides which way round the average price is.
         window: of the partition.
+        let_in: what a person accepted.
     """
     counts = {"candles": len(candles) + len(off_grid_ms)}
-    errors = [Offender(int(open_time_ms), "not on the grid of the interval") for open_time_ms in off_grid_ms]
-    errors += _too_large(candles)
-    if not errors:
-        errors = _impossible(candles)
+    unfit = _too_large(candles)
+    wrong = [Offender(int(open_time_ms), "not on the grid of the interval") for open_time_ms in off_grid_ms]
+    wrong += [] if unfit else _impossible(candles)
+    accepted = [Offender(one.open_time_ms, f"{one.what}; {about}") for one, about in _about(wrong, let_in) if about]
+    errors = unfit + [one for one, about in _about(wrong, let_in) if not about]
+    if accepted:
+        counts["accepted"] = len(accepted)
     if errors:
-        errors.sort(key=lambda offender: offender.open_time_ms or 0)
-        return CheckResult.of(NAME, errors, counts=counts, window=window)
-    odd = _odd_average(candles, category)
+        return CheckResult.of(NAME, _in_order(errors), counts=counts, window=window)
+    odd = _in_order([*accepted, *_odd_average(candles, category)])
     return CheckResult.of(NAME, odd, counts=counts, window=window, severity="WARN" if odd else "ERROR")
 
 
-def broken(candles: pa.Table) -> NDArray[np.int64]:
-    """Return the open times of candles that are impossible by themselves, ascending; warnings are not among them."""
-    errors = _too_large(candles) or _impossible(candles)
-    return np.unique(np.array([offender.open_time_ms for offender in errors], dtype=np.int64))
+def broken(candles: pa.Table, let_in: LetIn = NOTHING) -> NDArray[np.int64]:
+    """Return the open times of candles that are impossible by themselves, ascending; warnings are not among them.
+
+    Where some fit into no sink those alone are returned: the others can be compared only without them.
+    """
+    if unfit := _too_large(candles):
+        return _times(unfit)
+    times = _times(_impossible(candles))
+    return times[~let_in.accepts(times)]
+
+
+def too_large(candles: pa.Table) -> NDArray[np.int64]:
+    """Return the open times of candles that fit into no sink, ascending."""
+    return _times(_too_large(candles))
+
+
+def _about(offenders: list[Offender], let_in: LetIn) -> list[tuple[Offender, str]]:
+    return [(one, let_in.about(one.open_time_ms or 0)) for one in offenders]
+
+
+def _in_order(offenders: list[Offender]) -> list[Offender]:
+    return sorted(offenders, key=lambda offender: offender.open_time_ms or 0)
+
+
+def _times(offenders: list[Offender]) -> NDArray[np.int64]:
+    return np.unique(np.array([offender.open_time_ms for offender in offenders], dtype=np.int64))
 
 
 def _too_large(candles: pa.Table) -> list[Offender]:

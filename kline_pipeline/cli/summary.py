@@ -26,6 +26,7 @@ class Line:
         series: its key.
         date: of the partition.
         expected, present, missing: candles.
+        known: candles that are missing and let in: known gaps and accepted ones; they are not among `missing`.
         state: landed, quarantined, not_listed, pending, or unknown where it was never derived.
         reasons: what is wrong with it.
         missing_open_times: the first 20, ISO, ascending.
@@ -39,6 +40,7 @@ class Line:
     state: str
     reasons: tuple[str, ...] = ()
     missing_open_times: tuple[str, ...] = ()
+    known: int = 0
 
     @property
     def good(self) -> bool:
@@ -71,7 +73,8 @@ def lines_of(database: "Database", pipeline: Pipeline | None, selections: Sequen
                 offenders = pipeline.verdict(dataset, cell).results["no_gaps"].offenders
                 times = tuple(iso(one.open_time_ms) for one in offenders[:_NAMED] if one.open_time_ms is not None)
             reasons = tuple(row.reasons) or ((row.fetch_error,) if row.fetch_error else ())
-            found.append(Line(key, cell.date, row.expected, row.present, row.missing, row.state, reasons, times))
+            counts = (row.expected, row.present, row.missing)
+            found.append(Line(key, cell.date, *counts, row.state, reasons, times, known=row.known_missing))
     return found
 
 
@@ -83,6 +86,7 @@ def totals(lines: Sequence[Line]) -> dict[str, int]:
         "expected": sum(line.expected for line in lines),
         "present": sum(line.present for line in lines),
         "missing": sum(line.missing for line in lines),
+        "known": sum(line.known for line in lines),
     }
 
 
@@ -104,7 +108,7 @@ def by_partition(lines: Sequence[Line]) -> "Table":
     """Return one row per partition."""
     table = _table("series", "date", *_NUMBERS, "state")
     for line in lines:
-        numbers = (f"{line.expected:,}", f"{line.present:,}", f"{line.missing:,}")
+        numbers = (f"{count:,}" for count in (line.expected, line.present, line.missing, line.known))
         table.add_row(line.series, str(line.date), *numbers, line.state, style=None if line.good else "red")
     return table
 
@@ -124,7 +128,7 @@ def told_failures(lines: Sequence[Line]) -> list[str]:
     return found
 
 
-_NUMBERS = ("expected", "present", "missing")
+_NUMBERS = ("expected", "present", "missing", "known")
 
 
 def _table(*columns: str) -> "Table":

@@ -3,6 +3,7 @@
 from typing import Final
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -123,6 +124,11 @@ coverage = Table(
     Column("postgres_sha256", Text),
     Column("parquet_generation", Text),
     Column("parquet_sha256", Text),
+    Column("read_whole", Boolean, nullable=False, server_default=text("false")),
+    _moment("closes_at", nullable=True),
+    Column("prune_epoch", Integer, nullable=False, server_default=text("0")),
+    Column("known_missing", Integer, nullable=False, server_default=text("0")),
+    _moment("ask_again_at", nullable=True),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
 )
 coverage_days = Table(
@@ -144,6 +150,27 @@ candle_revisions = Table(
     Column("old", JSONB, nullable=False),
     Column("new", JSONB),
     Column("found_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+)
+known_gaps = Table(
+    "known_gaps",
+    metadata,
+    _series_key(),
+    Column("open_time", DateTime(timezone=True), primary_key=True),
+    _moment("confirmed_at", nullable=True),
+    Column("evidence", JSONB, nullable=False),
+    _moment("closed_at", nullable=True),
+)
+accepted = Table(
+    "accepted",
+    metadata,
+    Column("accepted_id", Integer, Identity(always=True), primary_key=True),
+    Column("series_id", Integer, ForeignKey(f"{SCHEMA}.series.series_id"), nullable=False),
+    _moment("window_start"),
+    _moment("window_end"),
+    Column("keep", Text, CheckConstraint("keep in ('first', 'last')", name="keep")),
+    Column("reason", Text, nullable=False),
+    _moment("accepted_at"),
+    Column("evidence", JSONB, nullable=False),
 )
 rate_budget = Table(
     "rate_budget",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, not_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from kline_pipeline.database.tables import coverage, coverage_days
@@ -25,11 +25,15 @@ class Derived:
     Attributes:
         state: pending, quarantined or not_listed.
         window: of the partition.
-        expected, present, missing: candles.
+        expected, present, missing: candles; expected is present, missing and known_missing together.
         first_ms, last_ms: open times of the candles, None when there are none.
         sha256: of the candles that are to land.
         generation: of the raw batches, as text.
         reasons: why it is quarantined.
+        known_missing: candles that are missing and let in: known gaps and accepted ones.
+        read_whole: everything was read after its last candle had closed.
+        closes_ms: end of its last candle, None for the end of the window.
+        ask_again_ms: when what offends is to be asked for again, None where nothing waits.
     """
 
     state: str
@@ -42,6 +46,10 @@ class Derived:
     sha256: str
     generation: str
     reasons: Sequence[str]
+    known_missing: int = 0
+    read_whole: bool = False
+    closes_ms: int | None = None
+    ask_again_ms: int | None = None
 
 
 def row(connection: Connection, series_id: int, day: date) -> Any | None:
@@ -62,6 +70,27 @@ def rows(connection: Connection, category: str, interval: str, symbol: str | Non
     if symbol is not None:
         query = query.where(series_table.c.symbol == symbol)
     return connection.execute(query).all()
+
+
+def due(connection: Connection, category: str, interval: str, *, now_ms: int) -> list[tuple[date, str]]:
+    """Return date and symbol of the partitions that are to be asked for again by now, by symbol and date."""
+    return _chosen(connection, category, interval, coverage.c.ask_again_at <= _moment(now_ms))
+
+
+def unfinished(connection: Connection, category: str, interval: str, *, closed_ms: int) -> list[tuple[date, str]]:
+    """Return date and symbol of the partitions that ended by `closed_ms` and are not finished, by symbol and date.
+
+    Those that wait to be asked for again are left to `due`.
+    """
+    ended = func.coalesce(coverage.c.closes_at, coverage.c.window_end) <= _moment(closed_ms)
+    finished = and_(coverage.c.read_whole, coverage.c.state.in_(("landed", "not_listed")))
+    return _chosen(connection, category, interval, ended, not_(finished), coverage.c.ask_again_at.is_(None))
+
+
+def raise_prune_epoch(connection: Connection, series_id: int, day: date) -> None:
+    """Make every generation derived from now on higher than those before; a partition without a row has none."""
+    here = (coverage.c.series_id == series_id, coverage.c.date == day)
+    connection.execute(update(coverage).where(*here).values(prune_epoch=coverage.c.prune_epoch + 1))
 
 
 def days(connection: Connection, category: str, interval: str, symbol: str) -> Sequence[Any]:
@@ -98,18 +127,24 @@ def record(connection: Connection, series_id: int, day: date, derived: Derived, 
         "sha256": derived.sha256,
         "generation": derived.generation,
         "reasons": list(derived.reasons),
+        "known_missing": derived.known_missing,
+        "read_whole": derived.read_whole,
+        "closes_at": None if derived.closes_ms is None else _moment(derived.closes_ms),
+        "ask_again_at": None if derived.ask_again_ms is None else _moment(derived.ask_again_ms),
     }
     _upsert(connection, series_id, day, values)
 
 
 def note_fetch_error(
-    connection: Connection, series_id: int, day: date, window: Window, fetch_error: str | None
+    connection: Connection, series_id: int, day: date, window: Window, fetch_error: str | None, *, ask_again_ms: int
 ) -> None:
-    """Keep why the exchange refused a partition for good; None says that it answered."""
+    """Keep why the exchange refused a partition for good, and when to ask again; None says that it answered."""
     known = row(connection, series_id, day)
     if known is None and fetch_error is None:
         return
     values: dict[str, Any] = {"fetch_error": fetch_error}
+    if fetch_error is not None:
+        values["ask_again_at"] = _moment(ask_again_ms)
     if known is None:
         values |= {
             "state": "pending",
@@ -120,7 +155,7 @@ def note_fetch_error(
             "missing": 0,
         }
         _upsert(connection, series_id, day, values)
-    elif known.fetch_error != fetch_error:
+    elif fetch_error is not None or known.fetch_error is not None:
         _update(connection, series_id, day, values)
 
 
@@ -164,6 +199,18 @@ def record_days(
     ]
     if values:
         connection.execute(insert(coverage_days), values)
+
+
+def _chosen(
+    connection: Connection, category: str, interval: str, *conditions: ColumnElement[bool]
+) -> list[tuple[date, str]]:
+    query = (
+        select(coverage.c.date, series_table.c.symbol)
+        .join(series_table, series_table.c.series_id == coverage.c.series_id)
+        .where(series_table.c.category == category, series_table.c.interval == interval, *conditions)
+        .order_by(series_table.c.symbol, coverage.c.date)
+    )
+    return [(row.date, row.symbol) for row in connection.execute(query)]
 
 
 def _update(connection: Connection, series_id: int, day: date, values: Mapping[str, Any]) -> None:

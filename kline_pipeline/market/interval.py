@@ -20,6 +20,11 @@ WEEK_MS: Final = 7 * DAY_MS
 _FIRST_MONDAY_MS: Final = 4 * DAY_MS
 
 INTERVAL_CODES: Final[Sequence[str]] = ("1", "3", "5", "15", "30", "60", "120", "240", "360", "720", "D", "W", "M")
+# The smallest interval whose candles are made of whole ones; none where candles of one straddle those of the other.
+_COARSER: Final = {
+    "1": "3", "3": "15", "5": "15", "15": "30", "30": "60", "60": "120", "120": "240", "240": "720", "360": "720",
+    "720": "D", "D": "W",
+}  # fmt: skip
 _ALIASES: Final = {
     "1m": "1", "3m": "3", "5m": "5", "15m": "15", "30m": "30", "60m": "60", "120m": "120", "240m": "240",
     "360m": "360", "720m": "720", "1h": "60", "2h": "120", "4h": "240", "6h": "360", "12h": "720",
@@ -67,6 +72,11 @@ class Interval:
     def typical_ms(self) -> int:
         """Length of a candle for estimates: 30 days for M, exact for all others."""
         return self.step_ms or 30 * DAY_MS
+
+    def coarser(self) -> "Interval | None":
+        """Return the smallest interval whose step is a multiple of this one's; None for W and M."""
+        code = _COARSER.get(self.code)
+        return None if code is None else Interval(code)
 
     def floor(self, time_ms: int) -> int:
         """Return the open time of the candle that contains `time_ms`."""

@@ -4,7 +4,7 @@ Neighbouring partitions of a series are one span, read as full pages; each row g
 A batch is written as soon as the pages of its partition are there, so a killed run goes on where it stopped.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
@@ -48,7 +48,15 @@ class Wanted:
     fetch_error: str | None = None
 
 
-def fetch(client: BybitClient, store: RawStore, wanted: Sequence[Wanted], *, grace_ms: int, concurrency: int) -> None:
+def fetch(
+    client: BybitClient,
+    store: RawStore,
+    wanted: Sequence[Wanted],
+    *,
+    grace_ms: int,
+    concurrency: int,
+    on_page: Callable[[int, int], None] = lambda _done, _planned: None,
+) -> None:
     """Fetch every window of `wanted`, write the raw batches, and note in each partition what came.
 
     Args:
@@ -57,6 +65,7 @@ def fetch(client: BybitClient, store: RawStore, wanted: Sequence[Wanted], *, gra
         wanted: partitions of any series; those of one series in ascending order of dates.
         grace_ms: a candle counts as closed this long after its end.
         concurrency: requests in flight.
+        on_page: told after each answer how many came, of how many.
 
     Raises:
         ExchangeError: a retryable one after all attempts; whole batches received before it are written.
@@ -75,12 +84,13 @@ def fetch(client: BybitClient, store: RawStore, wanted: Sequence[Wanted], *, gra
     try:
         # Closed here, not by the garbage collector, which would wait for its threads wherever it happens to run.
         with closing(fetch_pages(client.kline_page, asks, concurrency)) as answers:
-            for answer in answers:
+            for done, answer in enumerate(answers, start=1):
                 batch = open_batches.setdefault(answer.series, _Open(store, by_series[answer.series], grace_ms))
                 if isinstance(answer, PageFailure):
                     batch.refuse(answer)
                 else:
                     batch.add(answer)
+                on_page(done, len(asks))
     finally:
         for batch in open_batches.values():
             batch.flush()

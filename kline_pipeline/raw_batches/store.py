@@ -115,6 +115,11 @@ class RawStore:
         pages = msgspec.json.decode(table.schema.metadata[_METADATA_KEY], type=tuple[PageRecord, ...])
         return RawBatch(name, pages, table.replace_schema_metadata(None))
 
+    def is_sound(self, series: Series, day: date, name: BatchName) -> bool:
+        """Return whether a batch is there and is what was written, by the digest in its name."""
+        content = self._folder.read(f"{_path(series, day)}/{name}")
+        return content is not None and _digest(content) == name.id
+
     def write(self, series: Series, day: date, pages: Sequence[PageRecord], rows: pa.Table) -> tuple[BatchName, int]:
         """Write a batch of pages that cover one contiguous window, and return its name and size in bytes.
 
@@ -137,6 +142,18 @@ class RawStore:
         name = BatchName(covered, max(page.server_time_ms for page in pages), _digest(content))
         self._folder.replace(f"{_path(series, day)}/{name}", content)
         return name, len(content)
+
+    def delete(self, series: Series, day: date, name: BatchName) -> None:
+        """Take a batch away; the caller holds the lock of the series and has raised the prune epoch."""
+        self._folder.delete(f"{_path(series, day)}/{name}")
+
+    def set_aside(self, series: Series, day: date, name: BatchName) -> str:
+        """Move a batch to corrupt/ beside raw/, and return where it lies; as with `delete`."""
+        path = f"{_path(series, day)}/{name}"
+        aside = path.replace("raw/", "corrupt/", 1)
+        self._folder.replace(aside, self._folder.read(path) or b"")
+        self._folder.delete(path)
+        return self._folder.locate(aside)
 
 
 def _path(series: Series, day: date) -> str:

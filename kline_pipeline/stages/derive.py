@@ -4,21 +4,21 @@ Under the lock of the series the generation is compared with the ledger's: a low
 stands is returned.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from kline_pipeline.candles.derive import Derivation, Generation, derive
-from kline_pipeline.checks.verdict import Judgement, Verdict, judge, verdict_of
+from kline_pipeline.candles.derive import Generation
+from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.database.locks import series_lock
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import CorruptFile
-from kline_pipeline.evidence import coverage, listings, revisions
+from kline_pipeline.evidence import coverage, known_gaps, revisions
+from kline_pipeline.evidence.partitions import known_of
 from kline_pipeline.evidence.series_ids import series_id
-from kline_pipeline.market.window import Window
-from kline_pipeline.raw_batches.store import BatchName
 from kline_pipeline.sinks.landing import ToLand
+from kline_pipeline.stages.look import Looked, look
+from kline_pipeline.stages.prune import prune_cell
 from kline_pipeline.stages.stores import Stores
 
 _DAY_MS: Final = 86_400_000
@@ -26,6 +26,8 @@ _DAY_MS: Final = 86_400_000
 
 def derive_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> Verdict:
     """Derive, judge and keep one partition; return the verdict that stands.
+
+    Batches of a finished one that newer ones make superfluous are pruned, and it is derived again from the rest.
 
     Args:
         stores: of the KLINE_HOME.
@@ -36,54 +38,33 @@ def derive_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) ->
         CorruptFile: a raw batch is not what was written.
         StorageError: the database or a folder failed.
     """
+    verdict, looked = _derive(stores, dataset, cell, now_ms=now_ms)
+    if looked is None or not prune_cell(stores, dataset, cell, looked):
+        return verdict
+    again, _ = _derive(stores, dataset, cell, now_ms=now_ms)
+    return msgspec.structs.replace(again, revisions=verdict.revisions)
+
+
+def _derive(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> tuple[Verdict, Looked | None]:
+    """Return the verdict that stands and what was looked at, None when newer answers are known."""
     series = dataset.series(cell.symbol)
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
         series_lock(connection, series)
-        names = stores.raw.names(series, cell.date)
         key = series_id(connection, series)
-        known = coverage.row(connection, key, cell.date)
-        generation = Generation.of(names)
-        if known is not None and known.generation and Generation.parse(known.generation) > generation:
-            return read_cell(stores, dataset, cell)[0]
-        listing = listings.read(connection, dataset.category, cell.symbol)
-        window = dataset.window(cell.date)
-        parts = listing.windows(dataset.interval, window) if listing else [window]
-        derivation = derivation_of(stores, dataset, cell, names, now_ms=now_ms)
-        judgement = judge_cell(dataset, cell, derivation, parts, known.fetch_error if known else None)
-        verdict = verdict_of(judgement, derivation, window=window, generation=str(generation), listed=bool(parts))
-        stores.working.write(series, cell.date, judgement.landing, verdict)
-        revisions.record(connection, key, derivation.revisions)
-        coverage.record(connection, key, cell.date, _ledger(verdict), known)
+        names, known = stores.raw.names(series, cell.date), known_of(connection, dataset, cell)
+        stands = known.row.generation if known.row is not None else None
+        if stands and Generation.parse(stands) > Generation.of(names, known.prune_epoch):
+            return read_cell(stores, dataset, cell)[0], None
+        looked = look(stores, dataset, cell, known, names, now_ms=now_ms)
+        judgement = looked.judgement
+        stores.working.write(series, cell.date, judgement.landing, looked.verdict)
+        revisions.record(connection, key, looked.derivation.revisions)
+        known_gaps.close(connection, key, known.let_in.gaps_among(judgement.present_ms), now_ms=now_ms)
+        coverage.record(connection, key, cell.date, _ledger(looked.verdict), known.row)
         if dataset.interval.typical_ms < _DAY_MS:
+            window = dataset.window(cell.date)
             coverage.record_days(connection, key, window, judgement.expected_ms, judgement.present_ms)
-    return verdict
-
-
-def derivation_of(
-    stores: Stores, dataset: Dataset, cell: Cell, names: Sequence[BatchName], *, now_ms: int
-) -> Derivation:
-    """Return what the named raw batches of a partition say.
-
-    Raises:
-        CorruptFile: one is gone, or not what was written.
-    """
-    batches = [stores.raw.read(dataset.series(cell.symbol), cell.date, name) for name in names]
-    return derive(batches, dataset.window(cell.date), dataset.interval, grace_ms=stores.grace_ms, now_ms=now_ms)
-
-
-def judge_cell(
-    dataset: Dataset, cell: Cell, derivation: Derivation, parts: Sequence[Window], fetch_error: str | None
-) -> Judgement:
-    """Return what the rules say of a derivation; `parts` are those of the window in which the series is listed."""
-    return judge(
-        derivation,
-        window=dataset.window(cell.date),
-        listed=parts,
-        interval=dataset.interval,
-        category=dataset.category,
-        fetch_error=fetch_error,
-        repair=f"kline-pipeline backfill {dataset.series(cell.symbol)} --from {cell.date} --to {cell.date}",
-    )
+    return looked.verdict, looked
 
 
 def read_cell(stores: Stores, dataset: Dataset, cell: Cell) -> tuple[Verdict, ToLand]:
@@ -121,4 +102,8 @@ def _ledger(verdict: Verdict) -> coverage.Derived:
         sha256=verdict.sha256,
         generation=verdict.generation,
         reasons=verdict.reasons,
+        known_missing=verdict.known_missing,
+        read_whole=verdict.read_whole,
+        closes_ms=verdict.closes_ms,
+        ask_again_ms=verdict.ask_again_ms,
     )

@@ -1,27 +1,33 @@
 """Filling partitions: what is not held, or offended a rule, is fetched; what was held is not.
 
-A window for which the answers had no row is asked once more before the rules see it. What the exchange refuses for good
-is noted in the ledger, and the other partitions go on.
+A window for which the answers had no row is asked once more before the rules see it, and may become a known gap then.
+What the exchange refuses for good is noted in the ledger, and the other partitions go on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.candles.derive import Generation
+from kline_pipeline.database.locks import series_lock
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import BadRequest
 from kline_pipeline.evidence import coverage, listings
+from kline_pipeline.evidence.partitions import known_of
 from kline_pipeline.evidence.series_ids import series_id
 from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.window import Window, intersect_all, merge, subtract
 from kline_pipeline.raw_batches.fill import Wanted, fetch
-from kline_pipeline.stages.derive import derivation_of, judge_cell
+from kline_pipeline.stages.confirm import confirm_gaps
+from kline_pipeline.stages.look import look
+from kline_pipeline.stages.prune import set_spoilt_aside
 from kline_pipeline.stages.stores import Stores
 
 # An hour of minutes: longer than any run takes.
 _AHEAD_SLOTS: Final = 60
+# What the exchange refuses for good is asked for once a day.
+_REFUSED_WAIT_MS: Final = 86_400_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,6 +61,7 @@ class Fill:
         dataset: of the partitions.
         concurrency: requests in flight.
         now_ms: the exchange's time when it began.
+        on_pages: told after each page how many came and how many are planned so far.
     """
 
     stores: Stores
@@ -62,6 +69,8 @@ class Fill:
     dataset: Dataset
     concurrency: int
     now_ms: int
+    on_pages: Callable[[int, int], None] = lambda _done, _planned: None
+    _pages: tuple[int, int] = (0, 0)
     _known: dict[str, Listing | str] = field(default_factory=dict)
 
     def run(self, cells: Sequence[Cell]) -> dict[Cell, FillReport]:
@@ -71,6 +80,8 @@ class Fill:
             ExchangeError: a retryable one after all attempts; whole batches received before it are kept.
             StorageError: the database or a folder failed.
         """
+        for cell in cells:
+            set_spoilt_aside(self.stores, self.dataset, cell)
         reports = {cell: FillReport() for cell in sorted(cells, key=lambda one: (one.symbol, one.date))}
         wanted = {cell: found for cell, report in reports.items() if (found := self._wanted(cell, report)) is not None}
         rounds = [[self._ahead(one) for one in wanted.values()]]
@@ -85,7 +96,18 @@ class Fill:
             report.size_bytes += one.size_bytes
             report.fetch_error = report.fetch_error or one.fetch_error
         self._note(reports)
+        for one in rounds[1]:
+            cell = Cell(one.date, one.series.symbol)
+            if one.absent and reports[cell].fetch_error is None:
+                reports[cell].requests += self._confirm(cell)
         return reports
+
+    def _confirm(self, cell: Cell) -> int:
+        """Ask what speaks against the gaps of a partition; a refusal leaves them as they are."""
+        try:
+            return confirm_gaps(self.stores, self.client, self.dataset, cell, now_ms=self.now_ms)
+        except BadRequest:
+            return 1
 
     def windows_missing(self, cells: Sequence[Cell]) -> dict[Cell, list[Window]]:
         """Return what `run` would fetch, per partition; nothing is fetched but listings that are not known."""
@@ -108,7 +130,7 @@ class Fill:
                 return None
         parts = listing.windows(self.dataset.interval, window)
         closed = Window(window.start_ms, max(window.start_ms, end_ms))
-        missing = subtract(intersect_all([closed], parts), self._held_good(cell, parts))
+        missing = subtract(intersect_all([closed], parts), self._held_good(cell))
         report.not_listed = not parts
         report.held = not missing
         return Wanted(self.dataset.series(cell.symbol), cell.date, window, missing)
@@ -116,18 +138,22 @@ class Fill:
     def _closed_end(self) -> int:
         return self.dataset.interval.closed_end(self.now_ms, self.stores.grace_ms)
 
-    def _held_good(self, cell: Cell, parts: Sequence[Window]) -> list[Window]:
-        series = self.dataset.series(cell.symbol)
-        names = self.stores.raw.names(series, cell.date)
-        covered = merge(name.covered for name in names)
-        if not names:
-            return []
-        with self.stores.database.translate_errors(), self.stores.database.engine.begin() as connection:
-            known = coverage.row(connection, series_id(connection, series), cell.date)
-        if known is not None and known.state == "landed" and known.generation == str(Generation.of(names)):
-            return covered
-        derivation = derivation_of(self.stores, self.dataset, cell, names, now_ms=self.now_ms)
-        return subtract(covered, judge_cell(self.dataset, cell, derivation, parts, None).offended)
+    def _held_good(self, cell: Cell) -> list[Window]:
+        """Return what need not be fetched; once the last candle has closed, only what was read after that."""
+        stores, series = self.stores, self.dataset.series(cell.symbol)
+        with stores.database.translate_errors(), stores.database.engine.begin() as connection:
+            series_lock(connection, series)
+            names, known = stores.raw.names(series, cell.date), known_of(connection, self.dataset, cell)
+            if not names:
+                return []
+            since_ms = known.closes_ms + stores.grace_ms
+            since_ms = since_ms if since_ms <= self.now_ms else 0
+            row, generation = known.row, str(Generation.of(names, known.prune_epoch))
+            stands = row is not None and (row.state, row.generation) == ("landed", generation)
+            if row is not None and stands and (row.read_whole or not since_ms):
+                return merge(name.covered for name in names)
+            looked = look(stores, self.dataset, cell, known, names, now_ms=self.now_ms)
+        return subtract(looked.derivation.answers.held(since_ms), looked.judgement.offended)
 
     def _listing(self, symbol: str, *, again: bool = False) -> Listing | str:
         if again or symbol not in self._known:
@@ -146,7 +172,20 @@ class Fill:
         return self._known[symbol]
 
     def _fetch(self, wanted: Sequence[Wanted]) -> None:
-        fetch(self.client, self.stores.raw, wanted, grace_ms=self.stores.grace_ms, concurrency=self.concurrency)
+        before, planned = self._pages
+
+        def tell(done: int, of: int) -> None:
+            self._pages = (before + done, planned + of)
+            self.on_pages(*self._pages)
+
+        fetch(
+            self.client,
+            self.stores.raw,
+            wanted,
+            grace_ms=self.stores.grace_ms,
+            concurrency=self.concurrency,
+            on_page=tell,
+        )
 
     def _ahead(self, one: Wanted) -> Wanted:
         """Ask an open partition beyond now: the server time of its last page, not ours, then says where it ends."""
@@ -175,4 +214,11 @@ class Fill:
             for cell, report in reports.items():
                 key = series_id(connection, self.dataset.series(cell.symbol))
                 window = self.dataset.window(cell.date)
-                coverage.note_fetch_error(connection, key, cell.date, window, report.fetch_error)
+                coverage.note_fetch_error(
+                    connection,
+                    key,
+                    cell.date,
+                    window,
+                    report.fetch_error,
+                    ask_again_ms=self.now_ms + _REFUSED_WAIT_MS,
+                )

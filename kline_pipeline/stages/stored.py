@@ -1,7 +1,7 @@
 """Reading back what has landed of a series, and what of a window it lacks; nothing is written, and nobody is asked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage, listings
+from kline_pipeline.evidence.let_in import LetIn
+from kline_pipeline.evidence.partitions import let_in_of
 from kline_pipeline.market.schema import empty_candles, sha256_of
 from kline_pipeline.market.window import Window, to_ms, windows_of
 from kline_pipeline.sinks import candles_parquet, candles_postgres
@@ -28,12 +30,14 @@ class Gap:
     Attributes:
         window: from the first open time to the end of the last, UTC.
         candles: how many.
-        why: one of the texts below, or quarantined with its reasons.
+        why: one of the texts above, quarantined with its reasons, a known gap, or accepted.
+        let_in: it is a known gap or was accepted: the candles do not exist for us, and nothing is to be done.
     """
 
     window: Window
     candles: int
     why: str
+    let_in: bool = False
 
 
 def stored_candles(stores: Stores, dataset: Dataset, symbol: str, window: Window) -> pa.Table:
@@ -72,13 +76,16 @@ def gaps(stores: Stores, dataset: Dataset, symbol: str, window: Window, candles:
     """
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
         listing = listings.read(connection, dataset.category, symbol)
+        let_in = let_in_of(connection, dataset.series(symbol), window)
     parts = listing.windows(dataset.interval, window) if listing is not None else [window]
     grid = np.concatenate(
         [np.zeros(0, np.int64), *(dataset.interval.grid(part.start_ms, part.end_ms) for part in parts)]
     )
     absent = grid[~np.isin(grid, candles["open_time_ms"].to_numpy())]
+    gone = absent[let_in.lets_miss(absent)]
+    absent = absent[~let_in.lets_miss(absent)]
     rows = _rows(stores, dataset, symbol, window)
-    found = [gap for row in rows for gap in _of(absent, row, dataset)]
+    found = [*_let_in(gone, dataset, let_in), *(gap for row in rows for gap in _of(absent, row, dataset))]
     known = [Window(to_ms(row.window_start), to_ms(row.window_end)) for row in rows if row.generation is not None]
     return sorted([*found, *_unknown(absent, known, dataset)], key=lambda gap: gap.window)
 
@@ -99,6 +106,15 @@ def _of(absent: NDArray[np.int64], row: Any, dataset: Dataset) -> list[Gap]:
         return _gaps(inside, dataset, NOT_LANDED)
     reached = inside > (to_ms(row.last_open_time) if row.last_open_time is not None else 0)
     return _gaps(inside[~reached], dataset, LOST) + _gaps(inside[reached], dataset, NOT_FETCHED)
+
+
+def _let_in(gone: NDArray[np.int64], dataset: Dataset, let_in: LetIn) -> list[Gap]:
+    why = np.array([let_in.about(int(time_ms), missing=True) for time_ms in gone], dtype=object)
+    return [
+        replace(gap, let_in=True)
+        for about in dict.fromkeys(why.tolist())
+        for gap in _gaps(gone[why == about], dataset, about)
+    ]
 
 
 def _unknown(absent: NDArray[np.int64], known: Sequence[Window], dataset: Dataset) -> list[Gap]:

@@ -19,6 +19,7 @@ class Stores:
         work, snapshots: folders of raw batches and working candles, and of snapshots.
         raw, working: what lies in `work`.
         grace_ms: a candle counts as closed this long after its end.
+        confirm_after_ms: a gap can become a known one this long after it was first seen.
     """
 
     database: Database
@@ -27,10 +28,19 @@ class Stores:
     raw: RawStore
     working: CandleStore
     grace_ms: int
+    confirm_after_ms: int
 
     @classmethod
     def open(cls, settings: Settings, database: Database) -> Self:
         """Return the stores that the settings name; nothing is created before the first write."""
         work = Folder(settings.work_url)
         grace_ms = round(settings.bybit.close_grace_s * 1000)
-        return cls(database, work, Folder(settings.snapshot_url), RawStore(work), CandleStore(work), grace_ms)
+        return cls(
+            database,
+            work,
+            Folder(settings.snapshot_url),
+            RawStore(work),
+            CandleStore(work),
+            grace_ms,
+            settings.gap_confirm_after_s * 1000,
+        )

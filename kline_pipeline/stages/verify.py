@@ -5,14 +5,16 @@ Nothing is written, and nobody is asked.
 
 from collections.abc import Iterator
 
-from kline_pipeline.candles.derive import Generation
-from kline_pipeline.checks.verdict import Verdict, verdict_of
+from kline_pipeline.checks.verdict import Verdict
+from kline_pipeline.database.locks import series_lock
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import CorruptFile
-from kline_pipeline.evidence import coverage, listings
+from kline_pipeline.evidence import coverage
+from kline_pipeline.evidence.partitions import known_of
 from kline_pipeline.evidence.series_ids import find_series_id
-from kline_pipeline.stages.derive import derivation_of, judge_cell, read_cell
+from kline_pipeline.stages.derive import read_cell
 from kline_pipeline.stages.land import SINK_CHECKS, stored_result
+from kline_pipeline.stages.look import look
 from kline_pipeline.stages.stores import Stores
 
 
@@ -45,16 +47,11 @@ def verify_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) ->
 
 
 def _derived_again(stores: Stores, dataset: Dataset, cell: Cell, now_ms: int) -> Verdict:
-    window = dataset.window(cell.date)
-    names = stores.raw.names(dataset.series(cell.symbol), cell.date)
+    series = dataset.series(cell.symbol)
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
-        listing = listings.read(connection, dataset.category, cell.symbol)
-        key = find_series_id(connection, dataset.series(cell.symbol))
-        known = coverage.row(connection, key, cell.date) if key is not None else None
-    parts = listing.windows(dataset.interval, window) if listing else [window]
-    derivation = derivation_of(stores, dataset, cell, names, now_ms=now_ms)
-    judgement = judge_cell(dataset, cell, derivation, parts, known.fetch_error if known else None)
-    return verdict_of(judgement, derivation, window=window, generation=str(Generation.of(names)), listed=bool(parts))
+        series_lock(connection, series)
+        names, known = stores.raw.names(series, cell.date), known_of(connection, dataset, cell)
+        return look(stores, dataset, cell, known, names, now_ms=now_ms).verdict
 
 
 def _ledger(stores: Stores, dataset: Dataset, cell: Cell, stands: Verdict) -> Iterator[str]:

@@ -114,6 +114,7 @@ def test_the_ledger_is_a_frame(opened: World) -> None:
     ledger = api.coverage(KEY)
     assert ledger.to_dict("records")[0] == {
         "series": KEY, "date": date(2024, 1, 1), "state": "landed", "expected": 744, "present": 744, "missing": 0,
+        "known": 0,
     }  # fmt: skip
     assert len(api.coverage()) == len(ledger) == 3
 

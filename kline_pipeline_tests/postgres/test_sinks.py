@@ -22,7 +22,7 @@ from kline_pipeline.sinks.landing import Held, ToLand
 from kline_pipeline_tests.batches import at
 
 DAY = date(2024, 1, 1)
-OLD, NEW = Generation(1, 1, "a"), Generation(2, 1, "b")
+OLD, NEW = Generation(0, 1, 1, "a"), Generation(0, 2, 1, "b")
 Land = Callable[[ToLand], Held]
 
 

@@ -81,7 +81,7 @@ def test_backfill_lands_a_range_and_asks_nothing_twice(
 ) -> None:
     assert run("backfill", KEY, *JANUARY, "--json") == 0
     report = out(capsys)
-    assert report["totals"] == {"partitions": 1, "landed": 1, "expected": 744, "present": 744, "missing": 0}
+    assert report["totals"] == {"partitions": 1, "landed": 1, "expected": 744, "present": 744, "missing": 0, "known": 0}
     assert [one["status"] for one in report["runs"]] == ["success"]
     assert report["failed"] == []
     asked = exchange.stats.snapshot()["requests_by_interval"]

@@ -1,0 +1,57 @@
+"""Which partitions a repair has something to do on, by the ledger, the raw batches and the sinks; nobody is asked.
+
+Nothing is written. A known gap and what a person accepted are not broken.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kline_pipeline.datasets import Cell, Dataset
+from kline_pipeline.errors import CorruptFile
+from kline_pipeline.evidence import coverage
+from kline_pipeline.market.window import to_ms
+from kline_pipeline.stages.land import SINK_CHECKS, stored_result
+from kline_pipeline.stages.stores import Stores
+
+
+def broken_cells(stores: Stores, dataset: Dataset, cells: Sequence[Cell], *, now_ms: int) -> list[Cell]:
+    """Return those of some partitions that lack or spoil something, in the order given.
+
+    Args:
+        stores: of the KLINE_HOME.
+        dataset, cells: the partitions.
+        now_ms: decides what has closed.
+
+    Raises:
+        StorageError: the database or a folder failed.
+    """
+    with stores.database.translate_errors(), stores.database.engine.begin() as connection:
+        rows = {
+            Cell(row.date, row.symbol): row
+            for row in coverage.rows(connection, dataset.category, dataset.interval.code)
+        }
+    closed_ms = now_ms - stores.grace_ms
+    return [
+        cell
+        for cell in cells
+        if not _is_done(rows.get(cell), closed_ms=closed_ms) or not _is_sound(stores, dataset, cell)
+    ]
+
+
+def _is_done(row: Any | None, *, closed_ms: int) -> bool:
+    """Return whether the ledger says that nothing is left to do."""
+    if row is None or row.generation is None or row.fetch_error is not None or row.missing:
+        return False
+    has_closed = to_ms(row.closes_at or row.window_end) <= closed_ms
+    return row.state in {"landed", "not_listed"} and bool(row.read_whole or not has_closed)
+
+
+def _is_sound(stores: Stores, dataset: Dataset, cell: Cell) -> bool:
+    """Return whether raw batches, working candles and sinks are what was written."""
+    series = dataset.series(cell.symbol)
+    try:
+        if not all(stores.raw.is_sound(series, cell.date, name) for name in stores.raw.names(series, cell.date)):
+            return False
+        return all(stored_result(stores, dataset, cell, SINK_CHECKS[sink]).passed for sink in dataset.sinks)
+    except CorruptFile:
+        return False

@@ -1,0 +1,101 @@
+"""Looking at one partition: its raw batches derived, and judged with all that is known of it; nothing is written.
+
+Whoever looks holds the lock of the series: without it batches may be pruned meanwhile.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kline_pipeline.candles.derive import Derivation, Generation, derive
+from kline_pipeline.checks.verdict import Judgement, Verdict, judge, verdict_of
+from kline_pipeline.datasets import Cell, Dataset
+from kline_pipeline.evidence.let_in import NOTHING, LetIn
+from kline_pipeline.evidence.partitions import Known
+from kline_pipeline.market.window import Window, to_ms
+from kline_pipeline.raw_batches.store import BatchName
+from kline_pipeline.stages.stores import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One partition as its raw batches and the database tell it."""
+
+    names: list[BatchName]
+    known: Known
+    generation: Generation
+    derivation: Derivation
+    judgement: Judgement
+    verdict: Verdict
+
+
+def look(stores: Stores, dataset: Dataset, cell: Cell, known: Known, names: list[BatchName], *, now_ms: int) -> Looked:
+    """Return a partition derived from some raw batches and judged.
+
+    Raises:
+        CorruptFile: a batch is gone, or not what was written.
+        StorageError: the folder failed.
+    """
+    window, generation = dataset.window(cell.date), Generation.of(names, known.prune_epoch)
+    derivation = derivation_of(stores, dataset, cell, names, now_ms=now_ms)
+    fetch_error = known.row.fetch_error if known.row is not None else None
+    judgement = judge_cell(dataset, cell, derivation, known.parts, fetch_error, let_in=known.let_in)
+    verdict = verdict_of(
+        judgement,
+        derivation,
+        window=window,
+        generation=str(generation),
+        listed=bool(known.parts),
+        closes_ms=known.closes_ms,
+        read_whole=_read_whole(stores, known, derivation, window),
+        ask_again_ms=_ask_again(stores, known, derivation, judgement),
+    )
+    return Looked(names, known, generation, derivation, judgement, verdict)
+
+
+def derivation_of(
+    stores: Stores, dataset: Dataset, cell: Cell, names: Sequence[BatchName], *, now_ms: int
+) -> Derivation:
+    """Return what the named raw batches of a partition say.
+
+    Raises:
+        CorruptFile: one is gone, or not what was written.
+    """
+    batches = [stores.raw.read(dataset.series(cell.symbol), cell.date, name) for name in names]
+    return derive(batches, dataset.window(cell.date), dataset.interval, grace_ms=stores.grace_ms, now_ms=now_ms)
+
+
+def judge_cell(
+    dataset: Dataset,
+    cell: Cell,
+    derivation: Derivation,
+    parts: Sequence[Window],
+    fetch_error: str | None,
+    *,
+    let_in: LetIn = NOTHING,
+) -> Judgement:
+    """Return what the rules say of a derivation; `parts` are those of the window in which the series is listed."""
+    return judge(
+        derivation,
+        window=dataset.window(cell.date),
+        listed=parts,
+        interval=dataset.interval,
+        category=dataset.category,
+        fetch_error=fetch_error,
+        repair=f"kline-pipeline repair {dataset.series(cell.symbol)} --from {cell.date} --to {cell.date}",
+        let_in=let_in,
+    )
+
+
+def _read_whole(stores: Stores, known: Known, derivation: Derivation, window: Window) -> bool:
+    """Return whether all was read after its last candle had closed; of what is not listed, whether that was probed."""
+    if not known.parts:
+        return known.listing is not None and known.listing.probed_at_ms >= window.end_ms
+    return derivation.answers.cover(known.parts, known.closes_ms + stores.grace_ms)
+
+
+def _ask_again(stores: Stores, known: Known, derivation: Derivation, judgement: Judgement) -> int | None:
+    if not judgement.reasons:
+        return None
+    if known.row is not None and known.row.fetch_error is not None:
+        return None if known.row.ask_again_at is None else to_ms(known.row.ask_again_at)
+    return derivation.answers.ask_again_ms(judgement.bad_ms, stores.confirm_after_ms)
