@@ -17,10 +17,13 @@ from kline_pipeline.defs.resources import resources
 
 def definitions_of(declared: Iterable[Dataset]) -> dg.Definitions:
     """Return the definitions of some datasets."""
+    declared = tuple(declared)
     chains = [(dataset, dataset_assets(dataset)) for dataset in declared]
     return dg.Definitions(
         assets=[asset for _, chain in chains for asset in chain],
-        asset_checks=[check for dataset, (_, candles, *_) in chains for check in candle_checks(dataset, candles)],
+        asset_checks=[
+            check for dataset, (_, candles, *_) in chains for check in candle_checks(dataset, candles, declared)
+        ],
         resources=resources(),
         executor=dg.in_process_executor,
     )

@@ -10,7 +10,8 @@ from typing import TypeVar
 import pyarrow as pa
 
 from kline_pipeline.bybit.client import BybitClient
-from kline_pipeline.checks.report import CheckResult, merged
+from kline_pipeline.checks import consistent, fresh, no_gaps, revisions
+from kline_pipeline.checks.report import FIRST_OFFENDERS, CheckResult, merged
 from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
@@ -18,17 +19,21 @@ from kline_pipeline.database.venue import claim_venue
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.evidence import coverage, datasets_kept
 from kline_pipeline.evidence.accepted import Accepted, Keep
+from kline_pipeline.evidence.freshness import newest_candles
 from kline_pipeline.evidence.listings import known_or_probed
+from kline_pipeline.evidence.revisions import found_since
 from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.window import Window
 from kline_pipeline.stages.accept import accept_window
 from kline_pipeline.stages.broken import broken_cells
+from kline_pipeline.stages.consistent import consistent_cell
 from kline_pipeline.stages.derive import derive_cell, read_cell
 from kline_pipeline.stages.fill import Fill, FillReport
 from kline_pipeline.stages.land import Landing, land_cell, stored_result
+from kline_pipeline.stages.pictured import with_coverage_strip
 from kline_pipeline.stages.stored import Gap, gaps, stored_candles
 from kline_pipeline.stages.stores import Stores
-from kline_pipeline.stages.verify import verify_cell
+from kline_pipeline.stages.verify import Verified, verify_cell
 
 T = TypeVar("T")
 Report = Callable[[Cell, T], None]
@@ -46,6 +51,7 @@ class Pipeline:
     def __init__(self, settings: Settings, *, database: Database, client: BybitClient) -> None:
         self._concurrency = settings.bybit.concurrency
         self._client = client
+        self._fresh_after_ms = settings.fresh_after_s * 1000
         self._stores = Stores.open(settings, database)
 
     def claim(self) -> str:
@@ -173,10 +179,6 @@ class Pipeline:
         candles = stored_candles(self._stores, dataset, symbol, window)
         return candles, gaps(self._stores, dataset, symbol, window, candles)
 
-    def verify(self, dataset: Dataset, cell: Cell, *, now_ms: int) -> list[str]:
-        """Return what disagrees in what is stored of a partition, a sentence each; nothing is written."""
-        return verify_cell(self._stores, dataset, cell, now_ms=now_ms)
-
     def stored_dates(self, dataset: Dataset, symbol: str, *, now_ms: int) -> list[date]:
         """Return the dates of a series that the ledger knows or that have raw batches, up to now, ascending."""
         with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
@@ -236,6 +238,50 @@ class Pipeline:
             for cell in self.derived(dataset)
         )
         return merged(check, results)
+
+    def no_gaps(self, dataset: Dataset, cell: Cell) -> CheckResult:
+        """Return the result of `no_gaps` that stands on a partition, with the days of it as a picture when it fails.
+
+        Raises:
+            CorruptFile: it was never derived, or the file is not what was written.
+        """
+        result = self.verdict(dataset, cell).results[no_gaps.NAME]
+        return with_coverage_strip(self._stores, dataset, cell, result)
+
+    def consistent(self, dataset: Dataset, cell: Cell, *, declared: Sequence[Dataset]) -> CheckResult:
+        """Return the result of `consistent` for a partition; `declared` are all datasets, see stages/consistent.
+
+        Raises:
+            CorruptFile: the partition was never derived, or a file that is compared is not what was written.
+        """
+        return consistent_cell(self._stores, dataset, cell, declared)
+
+    def consistent_stored(self, dataset: Dataset, *, declared: Sequence[Dataset]) -> CheckResult:
+        """Return one result of `consistent` over every partition of a dataset that was derived; none passes."""
+        results = (
+            (f"{cell.symbol} {cell.date}", self.consistent(dataset, cell, declared=declared))
+            for cell in self.derived(dataset)
+        )
+        return merged(consistent.NAME, results)
+
+    def fresh(self, dataset: Dataset, *, now_ms: int) -> CheckResult:
+        """Return the result of `fresh` for a dataset: symbols still traded whose newest stored candle is too old."""
+        with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
+            newest = newest_candles(
+                connection, dataset.category, dataset.interval.code, sinks=dataset.sinks, exclude=dataset.exclude
+            )
+        return fresh.judge(newest, dataset.interval, now_ms=now_ms, margin_ms=self._fresh_after_ms)
+
+    def revisions(self, dataset: Dataset, *, now_ms: int) -> CheckResult:
+        """Return the result of `revisions` for a dataset: closed candles that changed, found in the last 7 days."""
+        since_ms = now_ms - revisions.LOOK_BACK_MS
+        with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
+            found = found_since(connection, dataset.category, dataset.interval.code, since_ms, most=FIRST_OFFENDERS)
+        return revisions.judge(found.first, changed=found.changed, vanished=found.vanished)
+
+    def verify(self, dataset: Dataset, cell: Cell, *, declared: Sequence[Dataset], now_ms: int) -> Verified:
+        """Return what disagrees in what is stored of a partition, `declared` being all datasets; nothing is written."""
+        return verify_cell(self._stores, dataset, cell, declared=declared, now_ms=now_ms)
 
     def _fill(self, dataset: Dataset, now_ms: int) -> Fill:
         return Fill(self._stores, self._client, dataset, self._concurrency, now_ms)

@@ -35,9 +35,10 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
         severity: ERROR quarantines, WARN does not.
         total: how many offend.
         counts: what was looked at, by name.
-        offenders: the first 20, ascending by open time.
+        offenders: the first 20, errors before warnings, each ascending by open time.
         start_ms, end_ms: the window that was looked at, half-open; None over all that is stored.
         repair: the command that mends it, empty when nothing offends.
+        picture: SVG of what was looked at, empty where none helps.
     """
 
     check: str
@@ -49,6 +50,7 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     start_ms: int | None = None
     end_ms: int | None = None
     repair: str = ""
+    picture: str = ""
 
     @classmethod
     def of(

@@ -19,7 +19,8 @@ def verify(
 ) -> None:
     """Run every check again on what is stored of a series, and compare raw batches, ledger, table and snapshots.
 
-    Nothing is changed and the exchange is not asked. Exit code 1 with a list if anything disagrees.
+    Candles are compared with their neighbours and with finer and coarser series of the symbol too. Nothing is
+    changed and the exchange is not asked. Exit code 1 with a list if anything disagrees; warnings do not count.
 
     Example: kline-pipeline verify linear:BTCUSDT:1 --from 2024-01-01 --to 2024-01-31
     """
@@ -35,14 +36,17 @@ def verify(
     check_order(start, end)
     now_ms = time.time_ns() // 1_000_000
     with started(ctx) as settings, opened(settings) as work:
-        ((dataset, _),) = grouped([series], datasets.load(settings.datasets_file))
+        declared = datasets.load(settings.datasets_file)
+        ((dataset, _),) = grouped([series], declared)
         cells = _stored(work, dataset, series, (start, end), now_ms)
         failed = 0
         for cell in cells:
-            sentences = work.pipeline.verify(dataset, cell, now_ms=now_ms)
-            failed += bool(sentences)
-            for sentence in sentences:
+            found = work.pipeline.verify(dataset, cell, declared=declared, now_ms=now_ms)
+            failed += bool(found.disagreements)
+            for sentence in found.disagreements:
                 typer.echo(f"{series} {cell.date}: {sentence}")
+            for sentence in found.warnings:
+                typer.echo(f"{series} {cell.date}: warning: {sentence}")
     typer.echo(f"{len(cells)} partitions of {series}: {len(cells) - failed} agree, {failed} do not")
     raise typer.Exit(1 if failed else 0)
 

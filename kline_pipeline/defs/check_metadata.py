@@ -1,9 +1,10 @@
-"""A check result of ours as Dagster shows it: counts, the first offenders as a table, the window and the repair."""
+"""A check result of ours as Dagster shows it: counts, first offenders as a table, a picture, the window, the repair."""
 
 from typing import Any
 
 import dagster as dg
 
+from kline_pipeline.checks.pictures import markdown
 from kline_pipeline.checks.report import CheckResult
 from kline_pipeline.market.window import iso
 
@@ -31,6 +32,8 @@ def _metadata(result: CheckResult) -> dict[str, Any]:
         )
     if result.window is not None:
         metadata["window"] = f"{iso(result.window.start_ms)} to {iso(result.window.end_ms)}"
+    if result.picture:
+        metadata["picture"] = dg.MetadataValue.md(markdown(result.picture, f"picture of {result.check}"))
     if result.repair:
         metadata["repair"] = result.repair
     return metadata

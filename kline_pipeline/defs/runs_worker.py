@@ -33,6 +33,7 @@ from kline_pipeline.defs.instance.orphans import hold_run_lock, process_tags
 from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.outcomes import RunOutcome, parse_partition, read_outcome
 from kline_pipeline.defs.ranges import RangeRun
+from kline_pipeline.defs.runs_selection import record_selected_run
 
 LOCATION_NAME: Final = "kline_pipeline"  # that of workspace.yaml; the UI finds the job of a run by it
 _PROGRESS: Final = "PROGRESS "
@@ -94,11 +95,12 @@ def create_run(
     """Record a run that this process will execute; the UI can re-execute it, the daemon does not retry it."""
     definition, run_id = job.get_definition(), make_new_run_id()
     location = RegisteredCodeLocationOrigin(LOCATION_NAME)
-    keys = definition.asset_layer.executable_asset_keys
-    return instance.create_run_for_job(
-        job_def=definition,
+    keys = {key for key in definition.asset_layer.executable_asset_keys if _belongs(key, run.dataset, assets)}
+    return record_selected_run(
+        instance,
+        definition,
+        keys,
         run_id=run_id,
-        asset_selection={key for key in keys if _belongs(key, run.dataset, assets)},
         tags={**definition.run_tags, **run.range_tags, **process_tags(run_id), "dagster/max_retries": "0"},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), definition.name),

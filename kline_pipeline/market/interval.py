@@ -133,6 +133,15 @@ class Interval:
         """Return the exclusive end of what had closed: every candle that closes at or before server time less grace."""
         return self.floor(server_time_ms - grace_ms)
 
+    def divides(self, coarser: "Interval") -> bool:
+        """Tell whether every candle of `coarser` is made of several whole candles of this interval."""
+        step_ms, whole_ms = self.step_ms, coarser.step_ms
+        if step_ms is None or self.code == "W":
+            return False
+        if whole_ms is None or coarser.code == "W":
+            return DAY_MS % step_ms == 0  # weeks and months are whole days
+        return step_ms < whole_ms and whole_ms % step_ms == 0
+
     @property
     def _origin_ms(self) -> int:
         return _FIRST_MONDAY_MS if self.code == "W" else 0

@@ -143,8 +143,8 @@ class Exchange:
             return wire.refusal(10001, now_ms, message=f"params error: {error}")
         limit = DEFAULT_LIMIT if limit is None else min(limit, MAX_LIMIT)
         page = _Page(self.history, request, instrument, meeting)
-        symbol, rows = meeting.page(page.rows(start, end, limit) if limit > 0 else [])
-        return wire.kline(symbol, request.category, rows, now_ms)
+        rows = meeting.page(page.rows(start, end, limit) if limit > 0 else [])
+        return wire.kline(*meeting.named(), rows, now_ms)
 
     def _served(self, request: Request, now_ms: int) -> Instrument | None:
         found = self.history.find(request.category, request.symbol, now_ms)
@@ -159,7 +159,7 @@ class _Page:
 
     def __init__(self, history: History, request: Request, instrument: Instrument, meeting: Meeting) -> None:
         self._history, self._request = history, request
-        self._instrument, self._meeting, self._now_ms = instrument, meeting, meeting.now_ms
+        self._instrument, self._meeting, self._now_ms = instrument, meeting, meeting.candles_clock_ms()
 
     def rows(self, start: int | None, end: int | None, limit: int) -> list[Row]:
         """Return the rows of a range as Bybit chooses them, newest first."""
@@ -193,7 +193,7 @@ class _Page:
         rows = self._history.newest(
             self._instrument,
             self._request.interval,
-            until_ms=until_ms,
+            until_ms=self._meeting.last_open_ms(until_ms),
             limit=limit + len(gone),
             now_ms=self._now_ms,
         )

@@ -6,6 +6,12 @@
     {"contradict": {... open_time}}                         twice, with different numbers
     {"correct":   {... open_time, "close": "1", "volume": "2"}}    a late correction
     {"wrong_symbol": {..., "answer": "ETHUSDT"}}            result.symbol is another one
+    {"wrong_category": {..., "answer": "spot"}}             result.category is another one
+    {"empty": {}}                                           a page without rows: a lost page
+    {"swap": {"columns": ["volume", "turnover"]}}           two columns of a row change places; of
+                                                            one candle with open_time, else of all
+    {"stale": {"after": "2024-02-10T00:05"}}                no candle opens from then on
+    {"partial": {}}                                         candles by the true clock, see below
     {"shuffle": {}}                                         the rows of a page in another order
     {"clock_skew": {"seconds": -3}}                         the exchange's clock is off by so much
     {"limit_headers": {"limit": 50, "remaining": 2, "reset_ms": 1704067200000}}
@@ -18,8 +24,11 @@ exactly these values; what is left out matches all (without interval a dropped c
 from every interval that has one at that open_time; with it, the others stay as they are). Of the
 requests that match, `nth` (a number or a list, from 1) chooses; `times` ends a fault after so many
 hits; `probability` lets chance decide, the same way for the same seed. A correction with `after`
-(a time) is in force from that server time on. A skewed clock shows in every answer and decides
-what counts as open; the limit per IP and a ban go by the true one. Without reset_ms the headers
+(a time) is in force from that server time on; a stale series lacks what opens at `after` or later.
+A skewed clock shows in every answer and decides
+what counts as open and how far it has come; the limit per IP and a ban go by the true one. With
+`partial` candles go by the true clock too: one that a clock ahead of it takes for closed comes with
+the trades so far. Without reset_ms the headers
 carry the time of the answer, as they do while no limit is exceeded. A ban happens once unless it
 says otherwise. What faults do stands in meeting.
 """
@@ -36,6 +45,11 @@ ROW_KINDS = ("drop", "duplicate", "contradict", "correct")
 NEEDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(ROW_KINDS, ("category", "symbol", "open_time")),
     "wrong_symbol": (),
+    "wrong_category": (),
+    "empty": (),
+    "swap": ("columns",),
+    "stale": ("after",),
+    "partial": (),
     "shuffle": (),
     "clock_skew": ("seconds",),
     "limit_headers": ("limit", "remaining"),
@@ -51,6 +65,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "correct": ("close", "volume", "after"),
     "contradict": ("close", "volume"),
     "wrong_symbol": ("answer",),
+    "wrong_category": ("answer",),
+    "swap": ("open_time",),
     "limit_headers": ("reset_ms",),
     "ret_code": ("message",),
 }
@@ -64,6 +80,7 @@ WHOLE_NUMBERS = {
     "remaining": (0, 10**6),
     "reset_ms": (0, 10**15),
 }
+COLUMNS = ("open", "high", "low", "close", "volume", "turnover")
 PATHS = ("kline", "instruments-info", "time", "query-api")
 
 
@@ -150,9 +167,17 @@ def _check(kind: str, words: Mapping[str, Any]) -> None:
         number = _magnitude(words[name], signed=kind == "clock_skew") if name in words else top
         if not 0 < number <= top:
             raise FaultPlanError(f"The fault {kind} needs {name} above 0 and at most {top:g}, not {words[name]!r}.")
+    _check_columns(kind, words)
     query = words.get("query", {})
     if not isinstance(query, Mapping) or not all(isinstance(value, str) for value in query.values()):
         raise FaultPlanError(f'The fault {kind} needs query as an object of texts like {{"end": "0"}}, not {query!r}.')
+
+
+def _check_columns(kind: str, words: Mapping[str, Any]) -> None:
+    columns = words.get("columns", list(COLUMNS[:2]))
+    two = isinstance(columns, list) and len(columns) == 2  # noqa: PLR2004 - two change places
+    if not two or not all(name in COLUMNS for name in columns):
+        raise FaultPlanError(f"The fault {kind} needs columns as two of {', '.join(COLUMNS)}, not {columns!r}.")
 
 
 def _is_whole(value: Any, low: int, high: int) -> bool:

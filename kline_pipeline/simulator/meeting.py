@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from kline_pipeline.simulator import wire
-from kline_pipeline.simulator.fault_plan import ROW_KINDS, Fault
+from kline_pipeline.simulator.fault_plan import COLUMNS, ROW_KINDS, Fault
 from kline_pipeline.simulator.history import Row
 from kline_pipeline.simulator.wire import Response
 
@@ -91,19 +91,37 @@ class Meeting:
         """Return the open_times, as in a row, that do not exist in the series of the request."""
         return frozenset(str(one.fault.open_time_ms) for one in self._of("drop"))
 
-    def page(self, rows: list[Row]) -> tuple[str, list[Row]]:
-        """Return result.symbol and the rows after duplicates, contradictions, corrections and shuffling."""
+    def candles_clock_ms(self) -> int:
+        """Return the time by which candles are as far as they are: the exchange's own clock, or the true one."""
+        return self._arrived_ms if self._taken("partial") else self.now_ms
+
+    def last_open_ms(self, until_ms: int) -> int:
+        """Return `until_ms`, or the last time before a series became stale."""
+        stale = [one for one in self._of("stale") if (one.fault.after_ms or 0) <= until_ms and one.take()]
+        return min([until_ms, *((one.fault.after_ms or 0) - 1 for one in stale)])
+
+    def page(self, rows: list[Row]) -> list[Row]:
+        """Return the rows after duplicates, contradictions, corrections, swaps, shuffling, and the loss of all."""
         self._count_drops(rows)
         for kind in ROW_KINDS[1:]:
             for one in self._of(kind):
                 rows = _changed_rows(one, rows)
+        for one in self._of("swap"):
+            rows = _swapped(one, rows)
         if len(rows) > 1 and self._taken("shuffle"):
             rows = self._shuffled(rows)
-        fault = self._taken("wrong_symbol")
-        if fault is None:
-            return self._request.symbol, rows
-        other = "ETHUSDT" if self._request.symbol != "ETHUSDT" else "BTCUSDT"
-        return fault.details.get("answer", other), rows
+        return [] if rows and self._taken("empty") else rows
+
+    def named(self) -> tuple[str, str]:
+        """Return result.symbol and result.category."""
+        symbol, category = self._request.symbol, self._request.category
+        other = self._taken("wrong_symbol")
+        if other is not None:
+            symbol = other.details.get("answer", "ETHUSDT" if symbol != "ETHUSDT" else "BTCUSDT")
+        other = self._taken("wrong_category")
+        if other is not None:
+            category = other.details.get("answer", "spot" if category != "spot" else "linear")
+        return symbol, category
 
     def on_the_way(self, response: Response) -> Response:
         """Return the answer after what happens to it between the exchange and the caller."""
@@ -162,6 +180,17 @@ def _changed_rows(one: ActiveFault, rows: list[Row]) -> list[Row]:
         "correct": [_different(rows[at], fault)],
     }[fault.kind]
     return [*rows[:at], *put, *rows[at + 1 :]]
+
+
+def _swapped(one: ActiveFault, rows: list[Row]) -> list[Row]:
+    only = one.fault.open_time_ms
+    if not any(only is None or row[0] == str(only) for row in rows) or not one.take():
+        return rows
+    left, right = (COLUMNS.index(name) + 1 for name in one.fault.details["columns"])
+    order = list(range(len(COLUMNS) + 1))
+    order[left], order[right] = right, left
+    # Seven cells of a row in another order are still seven.
+    return [tuple(row[n] for n in order) if only is None or row[0] == str(only) else row for row in rows]  # type: ignore[misc]
 
 
 def _different(row: Row, fault: Fault) -> Row:

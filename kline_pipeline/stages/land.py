@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from kline_pipeline.checks import agrees
-from kline_pipeline.checks.report import CheckResult
+from kline_pipeline.checks.report import CheckResult, Offender
 from kline_pipeline.checks.verdict import CANDLE_CHECKS, Verdict
 from kline_pipeline.datasets import Cell, Dataset
+from kline_pipeline.errors import CorruptFile
 from kline_pipeline.sinks import candles_parquet, candles_postgres
 from kline_pipeline.sinks.landing import Held, ToLand
 from kline_pipeline.stages.derive import read_cell
@@ -59,12 +60,25 @@ def land_cell(stores: Stores, sink: str, dataset: Dataset, cell: Cell) -> Landin
 
 
 def stored_result(stores: Stores, dataset: Dataset, cell: Cell, check: str) -> CheckResult:
-    """Return the result of any check on what is stored of one partition, without writing."""
+    """Return the result of any check on what is stored of one partition, without writing.
+
+    A snapshot that cannot be read fails its check.
+
+    Raises:
+        CorruptFile: the partition was never derived, or its working candles are not what was written.
+        StorageError: the database or the folder failed.
+    """
     verdict, partition = read_cell(stores, dataset, cell)
     if check in CANDLE_CHECKS:
         return verdict.results[check]
     sink = check.removesuffix("_agrees")
-    return _agrees(sink, verdict, partition, held_by(stores, sink, partition))
+    try:
+        held = held_by(stores, sink, partition)
+    except CorruptFile as exc:
+        counts = {"rows": 0, "expected": partition.rows}
+        repair = f"kline-pipeline rebuild {partition.series} --from {cell.date} --to {cell.date}"
+        return CheckResult.of(check, [Offender(None, str(exc))], counts=counts, window=verdict.window, repair=repair)
+    return _agrees(sink, verdict, partition, held)
 
 
 def held_by(stores: Stores, sink: str, partition: ToLand) -> Held | None:

@@ -1,9 +1,10 @@
 """Every check again on what is stored of one partition: raw batches, candles, ledger and sinks against each other.
 
-Nothing is written, and nobody is asked.
+Nothing is written, and nobody is asked. A dataset as a whole (`fresh`, `revisions`) is not looked at.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.database.locks import series_lock
@@ -12,18 +13,33 @@ from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage
 from kline_pipeline.evidence.partitions import known_of
 from kline_pipeline.evidence.series_ids import find_series_id
+from kline_pipeline.stages.consistent import consistent_cell
 from kline_pipeline.stages.derive import read_cell
 from kline_pipeline.stages.land import SINK_CHECKS, stored_result
 from kline_pipeline.stages.look import look
 from kline_pipeline.stages.stores import Stores
 
 
-def verify_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> list[str]:
-    """Return what disagrees in one partition, a sentence each; empty means that everything agrees.
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found in one partition, a sentence each.
+
+    Attributes:
+        disagreements: errors of a check, and what does not agree with each other; empty means that all is right.
+        warnings: of a check; they do not make the partition wrong.
+    """
+
+    disagreements: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def verify_cell(stores: Stores, dataset: Dataset, cell: Cell, *, declared: Sequence[Dataset], now_ms: int) -> Verified:
+    """Return what disagrees in one partition.
 
     Args:
         stores: of the KLINE_HOME.
         dataset, cell: the partition.
+        declared: all datasets, as `consistent` compares those of the same category.
         now_ms: what had closed where no raw batch says so.
 
     Raises:
@@ -32,18 +48,27 @@ def verify_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) ->
     try:
         anew = _derived_again(stores, dataset, cell, now_ms)
     except CorruptFile as exc:
-        return [str(exc)]
-    found = list(anew.reasons)
+        return Verified((str(exc),))
+    warnings = tuple(one.sentence for one in anew.results.values() if not one.passed and one.severity == "WARN")
     try:
         stands, _ = read_cell(stores, dataset, cell)
     except CorruptFile as exc:
-        return [*found, str(exc)]
+        return Verified((*anew.reasons, str(exc)), warnings)
+    found = list(anew.reasons)
     if stands.sha256 != anew.sha256:
         found.append(f"the candles ({stands.rows}) are not those of the raw batches ({anew.rows}); run rebuild")
     found += _ledger(stores, dataset, cell, stands)
     if not stands.quarantined:
         found += _sinks(stores, dataset, cell)
-    return found
+    try:
+        beside = consistent_cell(stores, dataset, cell, declared)
+    except CorruptFile as exc:  # of a neighbour, as the file of the partition itself was read
+        return Verified((*found, f"consistent: {exc}"), warnings)
+    if beside.passed:
+        return Verified(tuple(found), warnings)
+    if beside.severity == "WARN":
+        return Verified(tuple(found), (*warnings, beside.sentence))
+    return Verified((*found, beside.sentence), warnings)
 
 
 def _derived_again(stores: Stores, dataset: Dataset, cell: Cell, now_ms: int) -> Verdict:
@@ -71,10 +96,6 @@ def _ledger(stores: Stores, dataset: Dataset, cell: Cell, stands: Verdict) -> It
 
 def _sinks(stores: Stores, dataset: Dataset, cell: Cell) -> Iterator[str]:
     for sink in dataset.sinks:
-        try:
-            result = stored_result(stores, dataset, cell, SINK_CHECKS[sink])
-        except CorruptFile as exc:
-            yield str(exc)
-            continue
+        result = stored_result(stores, dataset, cell, SINK_CHECKS[sink])
         if not result.passed:
             yield f"{result.sentence}; run rebuild"

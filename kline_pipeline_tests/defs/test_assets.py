@@ -26,6 +26,7 @@ CHECKS = (
     ("candles", "no_gaps"),
     ("candles", "no_duplicates"),
     ("candles", "well_formed"),
+    ("candles", "consistent"),
     ("candles_postgres", "postgres_agrees"),
     ("candles_parquet", "parquet_agrees"),
 )
@@ -55,7 +56,7 @@ def run(
 ) -> dg.ExecuteInProcessResult:
     assets = dataset_assets(dataset)
     return dg.materialize(
-        [*assets, *candle_checks(dataset, assets[1])],
+        [*assets, *candle_checks(dataset, assets[1], [dataset])],
         instance=instance,
         resources={"pipeline": sim.pipeline},
         tags=cells.range_tags if cells else None,
@@ -136,7 +137,8 @@ def test_a_hole_fails_exactly_its_cell_of_both_sinks_and_is_named(sim: World, in
         assert status(instance, step) == {key: "FAILED" if key == BAD else "MATERIALIZED" for key in KEYS}
     red = {check: [key for key, one in results(ran, asset, check).items() if not one.passed] for asset, check in CHECKS}
     assert red == {
-        "no_gaps": [BAD], "no_duplicates": [], "well_formed": [], "postgres_agrees": [BAD], "parquet_agrees": [BAD],
+        "no_gaps": [BAD], "no_duplicates": [], "well_formed": [], "consistent": [],
+        "postgres_agrees": [BAD], "parquet_agrees": [BAD],
     }  # fmt: skip
     assert metadata(instance, "candles", BAD)["quarantined"] is True
 

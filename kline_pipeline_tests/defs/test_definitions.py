@@ -20,7 +20,7 @@ from kline_pipeline.pipeline import Pipeline
 BROKEN = '[[dataset]]\ncategory = "linear"\ninterval = "7"\n'
 
 
-def test_every_declared_dataset_is_one_group_of_four_assets_with_five_checks() -> None:
+def test_every_declared_dataset_is_one_group_of_four_assets_with_eight_checks() -> None:
     graph = definitions_of(datasets.load(None)).resolve_asset_graph()
 
     groups = {name: graph.asset_keys_for_group(name) for name in ("linear_1", "linear_60", "spot_15")}
@@ -28,7 +28,8 @@ def test_every_declared_dataset_is_one_group_of_four_assets_with_five_checks() -
     assert set().union(*groups.values()) == graph.get_all_asset_keys()
     for keys in groups.values():
         assert sorted(check.name for check in graph.asset_check_keys if check.asset_key in keys) == [
-            "no_duplicates", "no_gaps", "parquet_agrees", "postgres_agrees", "well_formed",
+            "consistent", "fresh", "no_duplicates", "no_gaps", "parquet_agrees", "postgres_agrees", "revisions",
+            "well_formed",
         ]  # fmt: skip
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
-from kline_pipeline.datasets import Cell
+from kline_pipeline.datasets import Cell, Dataset
+from kline_pipeline.market.interval import Interval
 from kline_pipeline_tests.worlds import HOURLY, World, world
 
 JANUARY = Cell(date(2024, 1, 1), "BTCUSDT")
@@ -23,7 +24,9 @@ def landed(settings: Settings, database: Database) -> Iterator[World]:
 
 
 def verify(one: World, cell: Cell) -> list[str]:
-    return one.pipeline.verify(HOURLY, cell, now_ms=one.clock())
+    found = one.pipeline.verify(HOURLY, cell, declared=[HOURLY], now_ms=one.clock())
+    assert found.warnings == ()
+    return list(found.disagreements)
 
 
 def file_of(one: World, folder: str) -> Path:
@@ -53,7 +56,6 @@ LEDGER = "date = '2024-01-01'"
         (lambda one: file_of(one, "snapshots").unlink(), "parquet_agrees: the sink holds nothing"),
         (lambda one: cut(file_of(one, "work/raw")), "raw batch"),
         (lambda one: file_of(one, "work/raw").unlink(), "no_gaps: 2024-01-01T00:00:00Z missing"),
-        (lambda one: cut(file_of(one, "work/candles")), "cannot be read"),
         (lambda one: one.query(f"delete from kline.coverage where {LEDGER}"), "the ledger does not know it"),
         (lambda one: one.query(f"update kline.coverage set sha256 = 'x' where {LEDGER}"), "another checksum"),
         (lambda one: one.query(f"update kline.coverage set missing = 1 where {LEDGER}"), "counts other candles"),
@@ -63,6 +65,33 @@ def test_what_was_spoilt_is_named(landed: World, spoil: Callable[[World], object
     spoil(landed)
     assert any(told in sentence for sentence in verify(landed, JANUARY))
     assert verify(landed, FEBRUARY) == []
+
+
+def test_working_candles_that_cannot_be_read_are_named_by_the_partition_beside_too(landed: World) -> None:
+    path = file_of(landed, "work/candles")
+    cut(path)
+    for cell in (JANUARY, FEBRUARY):
+        (told,) = verify(landed, cell)
+        assert str(path) in told
+
+
+@pytest.mark.parametrize("severity", ["ERROR", "WARN"])
+def test_what_is_not_consistent_is_told_by_its_severity(settings: Settings, database: Database, severity: str) -> None:
+    days = Dataset("linear", Interval("D"), date(2024, 1, 1), "year", ("BTCUSDT",))
+    declared = [HOURLY, days] if severity == "ERROR" else [HOURLY]
+    with world(settings, database) as one:
+        one.run(days, ("2024-01-01", "BTCUSDT"))
+        about = {"category": "linear", "symbol": "BTCUSDT", "interval": "60", "open_time": "2024-01-10T05:00"}
+        one.exchange.faults.replace([{"correct": {**about, "close": "1"}}])
+        one.run(HOURLY, ("2024-01-01", "BTCUSDT"))
+        found = one.pipeline.verify(HOURLY, JANUARY, declared=declared, now_ms=one.clock())
+        told, other = (
+            (found.disagreements, found.warnings) if severity == "ERROR" else (found.warnings, found.disagreements)
+        )
+        assert [sentence.split(" ")[:2] for sentence in told] == [
+            ["consistent:", "2024-01-10T00:00:00Z" if severity == "ERROR" else "2024-01-10T06:00:00Z"]
+        ]
+        assert other == ()
 
 
 def test_a_quarantined_partition_says_why(settings: Settings, database: Database) -> None:
