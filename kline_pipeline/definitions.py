@@ -11,6 +11,7 @@ from kline_pipeline import datasets
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.assets import dataset_assets
+from kline_pipeline.defs.automation.housekeeping import housekeeping
 from kline_pipeline.defs.checks import candle_checks
 from kline_pipeline.defs.resources import resources
 
@@ -21,6 +22,7 @@ def definitions_of(declared: Iterable[Dataset]) -> dg.Definitions:
     return dg.Definitions(
         assets=[asset for _, chain in chains for asset in chain],
         asset_checks=[check for dataset, (_, candles, *_) in chains for check in candle_checks(dataset, candles)],
+        schedules=[housekeeping()],
         resources=resources(),
         executor=dg.in_process_executor,
     )

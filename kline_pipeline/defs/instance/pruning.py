@@ -79,7 +79,7 @@ _OLD_RUNS: Final = """
     where status = any(:run_ends) and coalesce(end_time, extract(epoch from update_timestamp)) < :old_s
         and not exists (
             select from dagster.event_logs e
-            where e.run_id = old.run_id and e.dagster_event_type = any(:cell_events || :check_events)
+            where e.run_id = old.run_id and e.dagster_event_type = any(cast(:cell_events as text[]) || :check_events)
         )
         and not exists (select from dagster.asset_check_executions e where e.run_id = old.run_id)
         and not exists (
