@@ -11,6 +11,7 @@ from kline_pipeline import datasets
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.assets import dataset_assets
+from kline_pipeline.defs.automation.housekeeping import housekeeping
 from kline_pipeline.defs.checks import candle_checks
 from kline_pipeline.defs.resources import resources
 
@@ -24,6 +25,7 @@ def definitions_of(declared: Iterable[Dataset]) -> dg.Definitions:
         asset_checks=[
             check for dataset, (_, candles, *_) in chains for check in candle_checks(dataset, candles, declared)
         ],
+        schedules=[housekeeping()],
         resources=resources(),
         executor=dg.in_process_executor,
     )
