@@ -15,7 +15,7 @@ import dagster as dg
 from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.check_metadata import asset_check_result
-from kline_pipeline.defs.partition_results import Landed, inline_check, landing_results, partition_keys
+from kline_pipeline.defs.partition_results import CellPartitions, Landed, inline_check, landing_results, partition_keys
 from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS, partition_key
 from kline_pipeline.defs.symbols import partitions_name
 from kline_pipeline.errors import KlineError
@@ -50,9 +50,7 @@ def partitions_def(dataset: Dataset) -> dg.MultiPartitionsDefinition:
         timezone="UTC",
         end_offset=1,
     )
-    return dg.MultiPartitionsDefinition(
-        {"date": dates, "symbol": dg.DynamicPartitionsDefinition(name=partitions_name(dataset))}
-    )
+    return CellPartitions({"date": dates, "symbol": dg.DynamicPartitionsDefinition(name=partitions_name(dataset))})
 
 
 def asset_key(dataset: Dataset, name: str) -> dg.AssetKey:
