@@ -1,20 +1,17 @@
-"""The datasets that datasets.toml declares, their partitions, how the file is changed; nothing is fetched or stored.
+"""The datasets that datasets.toml declares, and their partitions; how the file is changed is told in datasets_file.
 
 A dataset is one (category, interval) with its symbols, first date, grain and sinks. A partition is one cell of it: a
 date, the first one of the grain, and a symbol.
 """
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import tomlkit
-import tomlkit.exceptions
-
-from kline_pipeline.config import Settings
+from kline_pipeline.dataset_automation import Follow, Schedule, read_follow, read_schedule
 from kline_pipeline.errors import DatasetsError, UnknownSeries
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.series import Series, check_category
@@ -24,7 +21,9 @@ GRAINS: Final = ("day", "month", "year")
 SINKS: Final = ("postgres", "parquet")
 # The month of the first candle of each category (bybit-v5.md 5.1).
 _HISTORY_BEGINS: Final = {"linear": date(2020, 3, 1), "spot": date(2021, 7, 1), "inverse": date(2018, 11, 1)}
-_KEYS: Final = frozenset({"category", "interval", "start", "grain", "symbols", "exclude", "sinks"})
+_KEYS: Final = frozenset(
+    {"category", "interval", "start", "grain", "symbols", "follow", "exclude", "sinks", "schedule"}
+)
 
 
 class Cell(NamedTuple):
@@ -44,6 +43,8 @@ class Dataset:
         symbols: always present, in the order of the file.
         exclude: taken out by `series remove`.
         sinks: postgres, parquet or both.
+        follow: what of the exchange's instruments is added by itself; None for nothing.
+        schedule: when it is brought up to date by itself.
     """
 
     category: str
@@ -53,6 +54,8 @@ class Dataset:
     symbols: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     sinks: tuple[str, ...] = SINKS
+    follow: Follow | None = None
+    schedule: Schedule = field(default_factory=Schedule)
 
     @property
     def name(self) -> str:
@@ -62,6 +65,11 @@ class Dataset:
     def series(self, symbol: str) -> Series:
         """Return the series of a symbol of this dataset."""
         return Series(self.category, symbol, self.interval)
+
+    def follows(self, symbol: str, quote: str, status: str) -> bool:
+        """Return whether an instrument of its category is one to be taken up: followed and not excluded."""
+        taken = self.follow is not None and self.follow.matches(symbol=symbol, quote=quote, status=status)
+        return taken and symbol not in self.exclude
 
     def floor(self, day: date) -> date:
         """Return the date of the partition that contains `day`."""
@@ -113,7 +121,7 @@ def load(path: Path | None) -> tuple[Dataset, ...]:
     """
     where = str(path or "the packaged datasets.toml")
     try:
-        entries = tomllib.loads(_text(path)).get("dataset", [])
+        entries = tomllib.loads(read_text(path)).get("dataset", [])
     except tomllib.TOMLDecodeError as exc:
         raise DatasetsError(f"{where} is not TOML: {exc}; mend that line") from exc
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -126,52 +134,16 @@ def load(path: Path | None) -> tuple[Dataset, ...]:
 
 
 def undeclared(category: str, interval: Interval) -> Dataset:
-    """Return the dataset that `add_symbol` would declare where there is none, without symbols."""
+    """Return the dataset that `datasets_file.add_symbol` would declare where there is none, without symbols."""
     return _dataset({"category": category, "interval": interval.code}, "a new dataset")
 
 
-def add_symbol(settings: Settings, series: Series) -> Path:
-    """Write a series into datasets.toml, declaring its dataset where there is none, and return the file's path.
-
-    The packaged default is copied to KLINE_HOME/datasets.toml first where no file of one's own exists; comments stay.
+def read_text(path: Path | None) -> str:
+    """Return the text of a datasets.toml, of the packaged one when `path` is None.
 
     Raises:
-        DatasetsError: the file cannot be read or written.
+        DatasetsError: it cannot be read.
     """
-    path, document = _editable(settings)
-    entry = _entry(document, series)
-    if entry is None:
-        entry = tomlkit.table()
-        entry.update({"category": series.category, "interval": series.interval.code, "symbols": tomlkit.array()})
-        document.setdefault("dataset", tomlkit.aot()).append(entry)
-    if series.symbol in entry.get("exclude", []):
-        entry["exclude"].remove(series.symbol)
-    if series.symbol not in entry.setdefault("symbols", tomlkit.array()):
-        entry["symbols"].append(series.symbol)
-    _write(path, document)
-    return path
-
-
-def remove_symbol(settings: Settings, series: Series) -> Path:
-    """Take a series out of datasets.toml, note it under `exclude`, and return the file's path; stored candles stay.
-
-    Raises:
-        DatasetsError: the file cannot be read or written.
-        UnknownSeries: no dataset of the file has the category and interval.
-    """
-    path, document = _editable(settings)
-    entry = _entry(document, series)
-    if entry is None:
-        raise UnknownSeries(f"{path} declares no dataset for {series}; nothing to remove")
-    if series.symbol in entry.get("symbols", []):
-        entry["symbols"].remove(series.symbol)
-    if series.symbol not in entry.setdefault("exclude", tomlkit.array()):
-        entry["exclude"].append(series.symbol)
-    _write(path, document)
-    return path
-
-
-def _text(path: Path | None) -> str:
     try:
         return path.read_text() if path else (files("kline_pipeline") / "datasets.toml").read_text()
     except (OSError, UnicodeDecodeError) as exc:
@@ -196,6 +168,8 @@ def _dataset(entry: dict[str, Any], where: str) -> Dataset:
             _names("symbols", entry.get("symbols", [])),
             _names("exclude", entry.get("exclude", [])),
             tuple(_one_of("sinks", sink, SINKS) for sink in _names("sinks", entry.get("sinks", list(SINKS)))),
+            read_follow(entry["follow"], category) if "follow" in entry else None,
+            read_schedule(entry.get("schedule", {})),
         )
         for symbol in dataset.symbols:
             dataset.series(symbol)
@@ -218,32 +192,6 @@ def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise DatasetsError(f"{key} = {value!r} must be one of {', '.join(allowed)}")
     return str(value)
-
-
-def _editable(settings: Settings) -> tuple[Path, tomlkit.TOMLDocument]:
-    path = settings.datasets_file or settings.home / "datasets.toml"
-    text = _text(path if path.exists() else None)
-    try:
-        return path, tomlkit.parse(text)
-    except tomlkit.exceptions.TOMLKitError as exc:
-        raise DatasetsError(f"{path} is not TOML: {exc}; mend that line") from exc
-
-
-def _entry(document: tomlkit.TOMLDocument, series: Series) -> Any:
-    for entry in document.get("dataset", []):
-        if (entry.get("category"), str(entry.get("interval"))) == (series.category, series.interval.code):
-            return entry
-    return None
-
-
-def _write(path: Path, document: tomlkit.TOMLDocument) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(tomlkit.dumps(document))
-        temporary.replace(path)
-    except OSError as exc:
-        raise DatasetsError(f"{path} cannot be written: {exc}; check KLINE_DATASETS_FILE") from exc
 
 
 def _midnight_ms(day: date) -> int:

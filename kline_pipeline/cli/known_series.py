@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 from kline_pipeline import datasets
 from kline_pipeline.bybit.lives import Lives, probe_lives
 from kline_pipeline.config import Settings
+from kline_pipeline.datasets import Dataset
+from kline_pipeline.datasets_file import add_symbol
 from kline_pipeline.errors import UnknownSeries
-from kline_pipeline.evidence import listings
+from kline_pipeline.evidence import instruments, listings
 from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.series import Series
 
@@ -55,8 +57,26 @@ def declare(settings: Settings, series: Sequence[Series]) -> tuple[Settings, lis
     """
     added = [one for one in series if not _declared(settings, one)]
     for one in added:
-        datasets.add_symbol(settings, one)
+        add_symbol(settings, one)
     return reloaded(settings), added
+
+
+def followed(opened: "Opened", declared: Sequence[Dataset], series: Sequence[Series]) -> list[Series]:
+    """Return those of the series that their dataset follows: they need no place in datasets.toml.
+
+    Raises:
+        DatabaseUnavailable: what is known of their instruments could not be read.
+    """
+    by_key = {(dataset.category, dataset.interval): dataset for dataset in declared if dataset.follow is not None}
+    wanted = [one for one in series if (one.category, one.interval) in by_key]
+    with opened.database.translate_errors(), opened.database.engine.begin() as connection:
+        seen = {name: instruments.seen(connection, name) for name in {one.category for one in wanted}}
+    found = []
+    for one in wanted:
+        dataset, instrument = by_key[one.category, one.interval], seen[one.category].get(one.symbol)
+        if instrument is not None and dataset.follows(one.symbol, instrument.quote_coin, instrument.status):
+            found.append(one)
+    return found
 
 
 def reloaded(settings: Settings) -> Settings:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from kline_pipeline import datasets
-from kline_pipeline.cli.known_series import declare, learn
+from kline_pipeline.cli.known_series import declare, followed, learn
 from kline_pipeline.cli.progress import progress_of
 from kline_pipeline.cli.ranges import Selection, grouped, select
 from kline_pipeline.cli.session import say
@@ -67,7 +67,8 @@ def prepare(
     _select_all(_with(declared, series), series, first_ms, start=start, end=end, now_ms=now_ms)
     added: list[Series] = []
     if write:
-        settings, added = declare(settings, series)
+        not_followed = set(series) - set(followed(work, declared, series))
+        settings, added = declare(settings, [one for one in series if one in not_followed])
         declared = datasets.load(settings.datasets_file)
     selections = _select_all(_with(declared, series), series, first_ms, start=start, end=end, now_ms=now_ms)
     for one in added:
@@ -96,7 +97,9 @@ def execute(plan: Plan, work: "Opened") -> list[RunOutcome]:
             known = known_symbols(instance, dataset)
             if warning := size_warning(dataset, len(known), plan.now_ms):
                 say(warning)
-            runs += plan_runs(dataset, selection.dates, selection.symbols, known=known)
+            runs += plan_runs(
+                dataset, selection.dates, selection.symbols, known=known, most=plan.settings.run_partitions
+            )
         with progress_of(runs) as on_progress:
             return execute_runs(plan.settings, runs, on_progress=on_progress, workers=_WORKERS)
 

@@ -40,18 +40,37 @@ def add(ctx: typer.Context, keys: Keys) -> None:
 
 
 @app.command(name="list")
-def list_(ctx: typer.Context) -> None:
-    """Show the series of all datasets, one key a line.
+def list_(
+    ctx: typer.Context,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Show the series of all datasets, one key a line; delisted ones are named on standard error too.
 
     Example: kline-pipeline series list
     """
+    import json
+
     from kline_pipeline import datasets
+    from kline_pipeline.cli.listed_series import all_series, declared_series
     from kline_pipeline.cli.session import say, started
+    from kline_pipeline.errors import StorageError
 
     with started(ctx) as settings:
-        for dataset in datasets.load(settings.datasets_file):
-            for symbol in dataset.symbols:
-                typer.echo(str(dataset.series(symbol)))
+        declared = datasets.load(settings.datasets_file)
+        try:
+            found = all_series(settings, declared)
+        except StorageError as exc:
+            say(f"only what datasets.toml names: {exc}")
+            found = declared_series(declared)
+        if as_json:
+            typer.echo(json.dumps({"series": [one.as_json() for one in found]}))
+            return
+        for one in found:
+            typer.echo(str(one.series))
+        for one in found:
+            if one.delisted:
+                say(f"{one.series} is delisted: its candles stay, and no more will come")
         say(f"datasets: {settings.datasets_file or 'the packaged default'}")
 
 
@@ -65,6 +84,7 @@ def remove(ctx: typer.Context, keys: Keys) -> None:
     from kline_pipeline.cli.known_series import reloaded
     from kline_pipeline.cli.ranges import grouped, parse_keys
     from kline_pipeline.cli.session import say, started
+    from kline_pipeline.datasets_file import remove_symbol as exclude
     from kline_pipeline.defs.instance.storage import open_instance
     from kline_pipeline.defs.symbols import remove_symbol
 
@@ -72,7 +92,7 @@ def remove(ctx: typer.Context, keys: Keys) -> None:
     with started(ctx) as settings:
         groups = grouped(series, datasets.load(settings.datasets_file))
         for one in series:
-            datasets.remove_symbol(settings, one)
+            exclude(settings, one)
         anew = reloaded(settings)
         with open_instance(anew) as instance:
             for dataset, symbols in groups:

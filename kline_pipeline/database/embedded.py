@@ -50,6 +50,11 @@ class EmbeddedServer:
             return inside
         return Path("/var/tmp") / f"kline-pipeline-{digest(self.home)}"  # noqa: S108 - checked to be ours
 
+    @property
+    def exists(self) -> bool:
+        """It was started once."""
+        return (self.home / _LOCK).exists()
+
     def describe(self) -> str:
         """Return where the server is, for people."""
         cluster = self._cluster
@@ -77,7 +82,7 @@ class EmbeddedServer:
         except OSError as exc:
             raise StorageError(f"KLINE_HOME {self.home} cannot be made: {exc.strerror}; set another one") from exc
         with self._guard, self._starting(), ExitStack() as on_failure:
-            is_new = not (self.home / _LOCK).exists()
+            is_new = not self.exists
             if self._lock is None:
                 on_failure.callback(os.close, self._hold())
                 on_failure.callback(self._forget)
@@ -103,7 +108,7 @@ class EmbeddedServer:
 
     def stop(self) -> bool:
         """Stop the server if no process uses it, and return whether it is stopped now."""
-        if not (self.home / _LOCK).exists():
+        if not self.exists:
             return True
         lock = os.open(self.home / _LOCK, os.O_RDWR)
         try:

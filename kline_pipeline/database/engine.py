@@ -121,6 +121,11 @@ def connect(settings: Settings, *, migrate: bool = True) -> Database:
     return database
 
 
+def has_database(settings: Settings) -> bool:
+    """Return whether there is a database to connect to without making one: of one's own, or embedded and begun."""
+    return settings.database_url is not None or EmbeddedServer(settings.home).exists
+
+
 def _external(text_: str) -> URL:
     try:
         return make_url(text_.replace("postgres://", "postgresql://", 1))

@@ -15,7 +15,7 @@ import dagster as dg
 from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.check_metadata import asset_check_result
-from kline_pipeline.defs.partition_results import Landed, inline_check, landing_results, partition_keys
+from kline_pipeline.defs.partition_results import CellPartitions, Landed, inline_check, landing_results, partition_keys
 from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS, partition_key
 from kline_pipeline.defs.symbols import partitions_name
 from kline_pipeline.errors import KlineError
@@ -50,9 +50,7 @@ def partitions_def(dataset: Dataset) -> dg.MultiPartitionsDefinition:
         timezone="UTC",
         end_offset=1,
     )
-    return dg.MultiPartitionsDefinition(
-        {"date": dates, "symbol": dg.DynamicPartitionsDefinition(name=partitions_name(dataset))}
-    )
+    return CellPartitions({"date": dates, "symbol": dg.DynamicPartitionsDefinition(name=partitions_name(dataset))})
 
 
 def asset_key(dataset: Dataset, name: str) -> dg.AssetKey:
@@ -66,12 +64,17 @@ def cell_of(key: str) -> Cell:
     return Cell(date.fromisoformat(day), symbol)
 
 
-def dataset_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
-    """Return raw_batches, candles and the sinks that the dataset has, in the order of the flow."""
+def dataset_assets(dataset: Dataset, *, run_partitions: int = MOST_CELLS) -> list[dg.AssetsDefinition]:
+    """Return raw_batches, candles and the sinks that the dataset has, in the order of the flow.
+
+    Args:
+        dataset: one of datasets.toml.
+        run_partitions: most partitions of one run, KLINE_RUN_PARTITIONS.
+    """
     options: dict[str, Any] = {
         "group_name": dataset.name,
         "partitions_def": partitions_def(dataset),
-        "backfill_policy": _backfill_policy(dataset),
+        "backfill_policy": _backfill_policy(dataset, run_partitions),
     }
     found = [_raw_batches(dataset, options), _candles(dataset, options)]
     return found + [_sink(dataset, sink, options) for sink in dataset.sinks]
@@ -139,11 +142,11 @@ def _asset(
         return cast("dg.AssetsDefinition", decorate(body))
 
 
-def _backfill_policy(dataset: Dataset) -> dg.BackfillPolicy:
+def _backfill_policy(dataset: Dataset, most: int) -> dg.BackfillPolicy:
     candles = max(1, _GRAINS[dataset.grain][1] * _DAY_MS // dataset.interval.typical_ms)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return dg.BackfillPolicy.multi_run(max_partitions_per_run=max(1, min(MOST_CELLS, MOST_CANDLES // candles)))
+        return dg.BackfillPolicy.multi_run(max_partitions_per_run=max(1, min(most, MOST_CANDLES // candles)))
 
 
 def _cells(context: dg.AssetExecutionContext) -> list[Cell]:

@@ -1,6 +1,6 @@
 """How dates and symbols are cut into the rectangles that one Dagster run takes; running them is done elsewhere."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -10,9 +10,10 @@ from kline_pipeline.datasets import Cell, Dataset, next_date
 from kline_pipeline.errors import UnknownSeries
 
 MOST_CANDLES: Final = 2_100_000  # "about two million": two years of one symbol's minutes plus the open month fit
-MOST_CELLS: Final = 250  # Dagster's planned check rows grow with the square of it
+MOST_CELLS: Final = 250  # of KLINE_RUN_PARTITIONS: Dagster's planned check rows grow with the square of it
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,7 @@ class RangeRun:
         """The tags that give a Dagster run these partitions."""
         first, last = partition_key(self.cells[0]), partition_key(self.cells[-1])
         if first == last:
-            day, symbol = first.split("|")
-            return {"dagster/partition": first, "dagster/partition/date": day, "dagster/partition/symbol": symbol}
+            return {"dagster/partition": first}
         return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
 
 
@@ -53,8 +53,29 @@ def partition_key(cell: Cell) -> str:
     return f"{cell.date.isoformat()}|{cell.symbol}"
 
 
+def rectangles(cells: Iterable[Cell]) -> list[tuple[tuple[date, ...], tuple[str, ...]]]:
+    """Return few (dates, symbols) that hold exactly the partitions, each once; none where there are none.
+
+    Dates and symbols ascend, with holes where the partitions have them: symbols that lack the same dates go together,
+    or dates that lack the same symbols, whichever gives fewer.
+    """
+    dates: dict[str, list[date]] = {}
+    symbols: dict[date, list[str]] = {}
+    for cell in sorted(set(cells)):
+        dates.setdefault(cell.symbol, []).append(cell.date)
+        symbols.setdefault(cell.date, []).append(cell.symbol)
+    by_symbol = [(days, tuple(sorted(them))) for days, them in _alike(dates).items()]
+    by_date = [(tuple(days), them) for them, days in _alike(symbols).items()]
+    return sorted(by_symbol if len(by_symbol) <= len(by_date) else by_date)
+
+
 def plan_runs(
-    dataset: Dataset, dates: Iterable[date], symbols: Iterable[str], *, known: Sequence[str]
+    dataset: Dataset,
+    dates: Iterable[date],
+    symbols: Iterable[str],
+    *,
+    known: Sequence[str],
+    most: int = MOST_CELLS,
 ) -> list[RangeRun]:
     """Return the fewest even rectangles that hold exactly every date with every symbol; none when either is empty.
 
@@ -66,6 +87,7 @@ def plan_runs(
         dates: first dates of partitions, in any order.
         symbols: in any order; twice counts once.
         known: all symbols of the dataset in the order of Dagster's dynamic partitions.
+        most: partitions of one run, KLINE_RUN_PARTITIONS.
 
     Raises:
         UnknownSeries: a symbol is not among `known`.
@@ -79,16 +101,16 @@ def plan_runs(
     runs = []
     for symbol_block in symbol_blocks:
         for date_block in date_blocks:
-            for days in _cut_dates(dataset, date_block):
+            for days in _cut_dates(dataset, date_block, most):
                 candles = sum(_slots(dataset, day) for day in days)
-                side = max(1, min(MOST_CELLS // len(days), MOST_CANDLES // max(1, candles)))
+                side = max(1, min(most // len(days), MOST_CANDLES // max(1, candles)))
                 runs += [RangeRun(dataset, tuple(days), tuple(part)) for part in _even(symbol_block, side)]
     return runs
 
 
-def _cut_dates(dataset: Dataset, days: list[date]) -> list[list[date]]:
+def _cut_dates(dataset: Dataset, days: list[date], most: int) -> list[list[date]]:
     largest = max(_slots(dataset, day) for day in days)
-    return _even(days, max(1, min(MOST_CELLS, MOST_CANDLES // max(1, largest))))
+    return _even(days, max(1, min(most, MOST_CANDLES // max(1, largest))))
 
 
 def _even(items: list[T], most: int) -> list[list[T]]:
@@ -96,6 +118,14 @@ def _even(items: list[T], most: int) -> list[list[T]]:
     pieces = -(-len(items) // most)
     bounds = [len(items) * number // pieces for number in range(pieces + 1)]
     return [items[start:end] for start, end in pairwise(bounds)]
+
+
+def _alike(held: Mapping[K, list[T]]) -> dict[tuple[T, ...], list[K]]:
+    """Return the keys that hold the same, by what they hold."""
+    found: dict[tuple[T, ...], list[K]] = {}
+    for key, items in held.items():
+        found.setdefault(tuple(items), []).append(key)
+    return found
 
 
 def _blocks(items: list[T], neighbours: Callable[[T, T], bool]) -> list[list[T]]:

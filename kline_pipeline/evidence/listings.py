@@ -3,15 +3,14 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import Connection, delete, insert, select
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection, delete, func, insert, select
 
 from kline_pipeline.bybit.client import BybitClient
-from kline_pipeline.bybit.instruments import Instrument
 from kline_pipeline.bybit.lives import Lives, probe_lives
 from kline_pipeline.database.engine import Database
-from kline_pipeline.database.tables import instruments, listings
+from kline_pipeline.database.tables import listings
 from kline_pipeline.errors import BadRequest
+from kline_pipeline.evidence import instruments
 from kline_pipeline.market.listing import NEVER_MS, Listing
 from kline_pipeline.market.window import Window, to_ms
 
@@ -38,41 +37,22 @@ def write(connection: Connection, found: Lives) -> Listing:
     """Put what a probe found in the place of what was known, and return it."""
     probed_at = _moment(found.probed_at_ms)
     connection.execute(delete(listings).where(listings.c.category == found.category, listings.c.symbol == found.symbol))
-    connection.execute(
-        insert(listings),
-        [
-            {
-                "category": found.category,
-                "symbol": found.symbol,
-                "listed_from": _moment(life.from_ms),
-                "listed_until": None if life.until_ms is None else _moment(life.until_ms),
-                "probed_at": probed_at,
-                "evidence": found.evidence,
-            }
-            for life in found.lives
-        ],
-    )
+    rows = [
+        {
+            "category": found.category,
+            "symbol": found.symbol,
+            "listed_from": _moment(life.from_ms),
+            "listed_until": None if life.until_ms is None else _moment(life.until_ms),
+            "probed_at": probed_at,
+            "evidence": found.evidence,
+        }
+        for life in found.lives
+    ]
+    if rows:  # one that has no candle yet has no life
+        connection.execute(insert(listings), rows)
     if found.instrument is not None:
-        _write_instrument(connection, found.instrument, probed_at)
+        instruments.write(connection, [found.instrument], seen_at_ms=found.probed_at_ms)
     return found.listing
-
-
-def _write_instrument(connection: Connection, instrument: Instrument, seen_at: datetime) -> None:
-    row = {
-        "category": instrument.category,
-        "symbol": instrument.symbol,
-        "status": instrument.status,
-        "base_coin": instrument.base_coin,
-        "quote_coin": instrument.quote_coin,
-        "tick_size": instrument.tick_size or None,
-        "qty_step": instrument.qty_step or None,
-        "launch_time": None if instrument.launch_time_ms is None else _moment(instrument.launch_time_ms),
-        "delivery_time": None if instrument.delivery_time_ms is None else _moment(instrument.delivery_time_ms),
-        "seen_at": seen_at,
-    }
-    statement = upsert(instruments).values(row)
-    changed = {name: statement.excluded[name] for name in row if name not in ("category", "symbol")}
-    connection.execute(statement.on_conflict_do_update(index_elements=["category", "symbol"], set_=changed))
 
 
 def _moment(time_ms: int) -> datetime:
@@ -117,3 +97,13 @@ def known_or_probed(
         return known
     with database.translate_errors(), database.engine.begin() as connection:
         return write(connection, found)
+
+
+def going_on(connection: Connection, category: str) -> dict[str, bool]:
+    """Return for every instrument of a category that was probed whether its last life goes on."""
+    rows = connection.execute(
+        select(listings.c.symbol, func.bool_or(listings.c.listed_until.is_(None)).label("goes_on"))
+        .where(listings.c.category == category)
+        .group_by(listings.c.symbol)
+    )
+    return {row.symbol: row.goes_on for row in rows}

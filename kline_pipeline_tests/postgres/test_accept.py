@@ -67,7 +67,7 @@ def test_a_missing_candle_is_let_go(sim: World) -> None:
     assert run(sim)
     assert sim.pages("60") == asked
     assert sim.pipeline.broken(HOURLY, [FEBRUARY], now_ms=sim.clock()) == []
-    assert sim.pipeline.verify(HOURLY, FEBRUARY, now_ms=sim.clock()) == []
+    assert sim.pipeline.verify(HOURLY, FEBRUARY, declared=[HOURLY], now_ms=sim.clock()).disagreements == ()
     (kept,) = sim.query("select reason, keep, window_start, window_end, evidence from kline.accepted")
     assert (kept.reason, kept.keep) == ("known outage", None)
     assert kept.evidence == [{"open_time": f"{AT}:00Z", "missing": True, "rows": [], "off_grid": []}]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from kline_pipeline.checks.report import CheckResult
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell, Dataset
-from kline_pipeline.errors import CorruptFile, MalformedAnswer
+from kline_pipeline.errors import MalformedAnswer
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.window import iso
 from kline_pipeline_tests.worlds import HOURLY, World, ms, world

@@ -65,7 +65,7 @@ def test_small_batches_go_when_the_month_was_read_whole(sim: World) -> None:
     assert len(batches(sim)) == 1
     assert batches(sim).isdisjoint(before)
     assert epoch(sim) == 1
-    assert sim.pipeline.verify(HOURLY, APRIL, now_ms=sim.clock()) == []
+    assert sim.pipeline.verify(HOURLY, APRIL, declared=[HOURLY], now_ms=sim.clock()).disagreements == ()
     assert run(sim)
     assert epoch(sim) == 1, "there was nothing to prune"
 
@@ -92,7 +92,7 @@ def test_the_last_batch_that_has_a_vanished_candle_stays(sim: World) -> None:
     assert run(sim)
     assert len(batches(sim) & before) == 1
     assert len(sim.table("linear:BTCUSDT:60")) == 720
-    assert sim.pipeline.verify(HOURLY, APRIL, now_ms=sim.clock()) == []
+    assert sim.pipeline.verify(HOURLY, APRIL, declared=[HOURLY], now_ms=sim.clock()).disagreements == ()
 
 
 def test_of_a_quarantined_month_nothing_is_pruned(sim: World) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from kline_pipeline.config import BybitSettings, KlineSettings, Settings
-from kline_pipeline.datasets import add_symbol, load, remove_symbol
+from kline_pipeline.dataset_automation import Follow, Schedule
+from kline_pipeline.datasets import load
+from kline_pipeline.datasets_file import add_symbol, remove_symbol
 from kline_pipeline.errors import DatasetsError
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import iso, to_ms
@@ -60,6 +62,14 @@ def test_a_week_belongs_to_the_year_in_which_it_opens(tmp_path: Path) -> None:
         ('[[dataset]]\ncategory="linear"\ninterval="1"\nsymbol=["BTCUSDT"]\n', "unknown key symbol"),
         ('[[dataset]]\ncategory="linear"\ninterval="1"\n' * 2, "linear_1 twice"),
         ("dataset = 3\n", r"\[\[dataset\]\]"),
+        ('[[dataset]]\ncategory="linear"\ninterval="1"\nfollow={}\n', "at least one of quote"),
+        ('[[dataset]]\ncategory="linear"\ninterval="1"\nfollow={coin="USDT"}\n', "table of quote, status, pattern"),
+        ('[[dataset]]\ncategory="linear"\ninterval="1"\nfollow={status="Gone"}\n', "status = 'Gone'"),
+        ('[[dataset]]\ncategory="linear"\ninterval="1"\nfollow={quote=1}\n', "at least one of quote"),
+        ('[[dataset]]\ncategory="spot"\ninterval="1"\nfollow={status="Closed"}\n', "spot tells of status Trading"),
+        ('[[dataset]]\ncategory="linear"\ninterval="1"\nschedule={daily=1}\n', "true or false"),
+        ('[[dataset]]\ncategory="linear"\ninterval="1"\nschedule={every_minutes=7}\n', "every_minutes = 7"),
+        ('[[dataset]]\ncategory="linear"\ninterval="1"\nschedule="daily"\n', "table of daily, every_minutes"),
     ],
 )
 def test_a_broken_file_gives_one_sentence_that_names_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:
@@ -88,3 +98,36 @@ def test_a_removed_series_is_excluded_and_can_be_added_again(tmp_path: Path) -> 
 
     assert (removed.symbols, removed.exclude) == (("BTCUSDT",), ("ETHUSDT",))
     assert (again.symbols, again.exclude) == (("BTCUSDT", "ETHUSDT"), ())
+
+
+def test_what_a_dataset_follows_and_when_it_is_brought_up_to_date(tmp_path: Path) -> None:
+    keys = 'follow={quote="USDT", pattern="BTC*"}\nschedule={daily=false, every_minutes=15}\n'
+
+    (dataset,) = load(written(tmp_path, f'[[dataset]]\ncategory="linear"\ninterval="1"\n{keys}'))
+
+    assert dataset.follow == Follow("USDT", "Trading", "BTC*")
+    assert dataset.schedule == Schedule(daily=False, every_minutes=15)
+
+
+def test_a_dataset_follows_nothing_and_is_brought_up_to_date_daily_by_default() -> None:
+    assert {(dataset.follow, dataset.schedule) for dataset in load(None)} == {(None, Schedule(daily=True))}
+
+
+@pytest.mark.parametrize(
+    ("follow", "taken"),
+    [
+        (Follow(quote="USDT"), {"BTCUSDT", "ETHUSDT"}),
+        (Follow(quote="USDT", pattern="BTC*"), {"BTCUSDT"}),
+        (Follow(pattern="?TH*"), {"ETHUSDT", "ETHPERP"}),
+        (Follow(status="Closed"), {"LUNAUSDT"}),
+    ],
+)
+def test_an_instrument_is_followed_when_all_fits(follow: Follow, taken: set[str]) -> None:
+    listed = [
+        ("BTCUSDT", "USDT", "Trading"),
+        ("ETHUSDT", "USDT", "Trading"),
+        ("ETHPERP", "USDC", "Trading"),
+        ("LUNAUSDT", "USDT", "Closed"),
+    ]
+    matching = {one for one, quote, status in listed if follow.matches(symbol=one, quote=quote, status=status)}
+    assert matching == taken

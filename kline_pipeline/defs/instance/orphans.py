@@ -8,7 +8,7 @@ from the UI, so they count only where they name the run itself.
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -36,7 +36,7 @@ _LIVE: Final = [
     DagsterRunStatus.CANCELING,
 ]
 _YOUNG_S: Final = 60.0
-_BETWEEN_LOOKS_S: Final = 15.0
+BETWEEN_LOOKS_S: Final = 15.0
 _SESSION_END_S: Final = 2.0
 _KEEP_ALIVE_S: Final = 5.0
 _MESSAGE: Final = (
@@ -97,15 +97,34 @@ def close_orphans(
         DatabaseUnavailable: no database server answers.
     """
     del settings
+    dead, suspected = look_for_orphans(instance, database, now_s=clock_s())
+    if suspected:
+        pause(BETWEEN_LOOKS_S)
+    return close_runs(instance, database, [*dead, *suspected])
+
+
+def look_for_orphans(instance: DagsterInstance, database: Database, *, now_s: float) -> tuple[list[str], list[str]]:
+    """Return the ids of runs whose process is gone, and of those that only seem so: older than 60 s with a free lock.
+
+    The suspected ones are to be looked at again BETWEEN_LOOKS_S later, by `close_runs`.
+
+    Raises:
+        DatabaseUnavailable: no database server answers.
+    """
     records = [record for record in instance.get_run_records(RunsFilter(statuses=_LIVE)) if _ours(record)]
     dead = [record for record in records if _process_is_gone(record.dagster_run.tags)]
-    gone = [record for record in dead if _is_free(database, record, patience_s=_SESSION_END_S)]
-    suspected = [record for record in records if record not in dead and clock_s() - _began_s(record) > _YOUNG_S]
-    suspected = [record for record in suspected if _is_free(database, record)]
-    if suspected:
-        pause(_BETWEEN_LOOKS_S)
-        gone += [record for record in suspected if _is_free(database, record)]
-    return [run_id for run_id in (record.dagster_run.run_id for record in gone) if _close(instance, run_id)]
+    gone = [_id(record) for record in dead if _is_free(database, _id(record), patience_s=_SESSION_END_S)]
+    old = [record for record in records if record not in dead and now_s - _began_s(record) > _YOUNG_S]
+    return gone, [_id(record) for record in old if _is_free(database, _id(record))]
+
+
+def close_runs(instance: DagsterInstance, database: Database, run_ids: Iterable[str]) -> list[str]:
+    """Mark those of the runs as failed that are not finished and whose lock is free, and return their ids.
+
+    Raises:
+        DatabaseUnavailable: no database server answers.
+    """
+    return [run_id for run_id in run_ids if _is_free(database, run_id) and _close(instance, run_id)]
 
 
 def _tag_as_locked(instance: DagsterInstance, run_id: str) -> None:
@@ -127,13 +146,17 @@ def _ours(record: RunRecord) -> bool:
     return record.dagster_run.tags.get(LOCK_TAG) == record.dagster_run.run_id
 
 
+def _id(record: RunRecord) -> str:
+    return record.dagster_run.run_id
+
+
 def _began_s(record: RunRecord) -> float:
     return record.start_time or record.create_timestamp.timestamp()
 
 
-def _is_free(database: Database, record: RunRecord, patience_s: float = 0.0) -> bool:
+def _is_free(database: Database, run_id: str, patience_s: float = 0.0) -> bool:
     """Return whether nobody holds the lock of a run, waiting so long for the session of a killed process to end."""
-    run_id, end_s = record.dagster_run.run_id, time.monotonic() + patience_s
+    end_s = time.monotonic() + patience_s
     with database.translate_errors(), database.engine.connect() as connection:
         while not take(connection, run_id):
             if time.monotonic() >= end_s:
