@@ -179,6 +179,7 @@ def _added_up(fine: pa.Table, floors: NDArray[np.int64]) -> dict[str, Any]:
     sums = table.group_by("slot", use_threads=False).aggregate(
         [("high", "max"), ("low", "min"), ("volume", "sum"), ("turnover", "sum")]
     )
+    sums = sums.sort_by("slot")  # Arrow returns groups in another order than they came (seen on real data)
     return {
         "open": decimals(fine["open"].take(pa.array(first))),
         "high": sums["high_max"],
