@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from dagster import (
     AssetKey,
+    DagsterEvent,
     DagsterEventType,
     DagsterInstance,
     DagsterRun,
