@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from dagster import (
+    AssetCheckKey,
     AssetKey,
     DagsterEvent,
     DagsterEventType,
@@ -40,6 +41,7 @@ _STATUS: Final[dict[DagsterEventType, Literal["success", "failed", "canceled"]]]
     DagsterEventType.RUN_CANCELED: "canceled",
 }
 _READ: Final = {DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.STEP_FAILURE}
+_PLANNED: Final = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
 
 
 def read_finished(
@@ -100,19 +102,24 @@ def _status_changes(instance: DagsterInstance, after: int | None, now_s: float) 
 
 def _finished(instance: DagsterInstance, run: DagsterRun, record: EventLogRecord) -> FinishedRun | None:
     """Return what a run says; None where it is not one of ours."""
-    subject = _subject(run)
+    assets, checks = _selected(instance, run)
+    subject = _subject(run, [*assets, *(check.asset_key for check in checks)])
     ended = record.event_log_entry.dagster_event
     if subject is None or ended is None:
         return None
     status = _STATUS[ended.event_type]
     entries = instance.all_logs(run.run_id, of_type=_READ)
     events = [(entry.dagster_event, entry.timestamp) for entry in entries if entry.dagster_event is not None]
+    # A run that makes assets runs whichever checks belong to them; one that only checks must say the same again.
+    made = [key.to_user_string() for key in assets] or [
+        f"{one.asset_key.to_user_string()}:{one.name}" for one in checks
+    ]
     return FinishedRun(
         run_id=run.run_id,
         status=status,
         at=_moment(record.timestamp),
         subject=subject,
-        assets=_made(run),
+        assets=tuple(sorted(made)),
         evaluations=tuple(one for event, at in events for one in _evaluation(event, at)),
         crashes=tuple(one for event, _ in events for one in _crash(event)),
         error=(ended.message or "") if status == "failed" else "",
@@ -120,9 +127,23 @@ def _finished(instance: DagsterInstance, run: DagsterRun, record: EventLogRecord
     )
 
 
-def _subject(run: DagsterRun) -> str | None:
+def _selected(instance: DagsterInstance, run: DagsterRun) -> tuple[set[AssetKey], set[AssetCheckKey]]:
+    """Return what a run was to make; one of a whole job names nothing, and says it in its first events."""
+    if run.asset_selection or run.asset_check_selection:
+        return set(run.asset_selection or ()), set(run.asset_check_selection or ())
+    entries = instance.all_logs(run.run_id, of_type=_PLANNED)
+    events = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
+    assets = {event.asset_key for event in events if event.event_type == DagsterEventType.ASSET_MATERIALIZATION_PLANNED}
+    checks = {
+        event.asset_check_planned_data.asset_check_key
+        for event in events
+        if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
+    }
+    return {key for key in assets if key is not None}, checks
+
+
+def _subject(run: DagsterRun, keys: Sequence[AssetKey]) -> str | None:
     """Return the dataset of a run of our assets, else the name of a job of ours; None for what others run here."""
-    keys = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]
     ours = [key for key in keys if _dataset(key) is not None]
     if ours:
         return "/".join(min(ours).path[:2])
@@ -137,13 +158,6 @@ def _dataset(key: AssetKey) -> Dataset | None:
         return undeclared(category, Interval(interval)) if len(key.path) == 3 else None  # noqa: PLR2004 - and a name
     except (KlineError, KeyError):
         return None
-
-
-def _made(run: DagsterRun) -> tuple[str, ...]:
-    """Return the assets of a run; of one that only checks, its checks."""
-    if run.asset_selection:
-        return tuple(sorted(key.to_user_string() for key in run.asset_selection))
-    return tuple(sorted(f"{one.asset_key.to_user_string()}:{one.name}" for one in run.asset_check_selection or ()))
 
 
 def _evaluation(event: DagsterEvent, timestamp: float) -> Iterator[Evaluation]:
