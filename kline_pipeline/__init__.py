@@ -8,7 +8,8 @@ The map, in the order of the flow:
     raw_batches/    what arrived, as it arrived, and what is still missing
     candles/        what it means: one exact row per open time
     checks/         is it true: one module per rule
-    evidence/       what proves it: the coverage ledger, listings, revisions
+    evidence/       what proves it: the coverage ledger, listings, revisions, what alerts remember
+    alerting/       who is told of it: episodes, messages, targets
     sinks/          where it lands: the table in PostgreSQL, the snapshots in Parquet
     stages/         one partition through each step of the flow, and what has landed read back
     pipeline        the whole flow for a range, without Dagster

@@ -11,6 +11,7 @@ from kline_pipeline import datasets
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.assets import dataset_assets
+from kline_pipeline.defs.automation.alerts import alert_sensors
 from kline_pipeline.defs.automation.asking_again import asking_again_sensors
 from kline_pipeline.defs.automation.follow import follow_sensors
 from kline_pipeline.defs.automation.housekeeping import housekeeping
@@ -38,7 +39,12 @@ def definitions_of(declared: Iterable[Dataset], *, run_partitions: int = MOST_CE
         ],
         jobs=[*dataset_jobs(found)],
         schedules=[*schedules(found), housekeeping()],
-        sensors=[*follow_sensors(found), *asking_again_sensors(found), *left_behind_sensors(found)],
+        sensors=[
+            *follow_sensors(found),
+            *asking_again_sensors(found),
+            *left_behind_sensors(found),
+            *alert_sensors(found),
+        ],
         resources=resources(),
         executor=dg.in_process_executor,
     )
