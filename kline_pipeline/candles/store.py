@@ -48,7 +48,7 @@ class CandleStore:
         try:
             table = pq.read_table(io.BytesIO(content))
             verdict = table.schema.metadata[_METADATA_KEY]
-        except (pa.ArrowException, KeyError, TypeError) as exc:
+        except (pa.ArrowException, OSError, KeyError, TypeError) as exc:  # OSError: spoilt inside a column
             raise CorruptFile(
                 f"{self._folder.locate(_path(series, day))} cannot be read ({exc}); "
                 f"delete it and backfill {series} again"

@@ -16,6 +16,7 @@ from kline_pipeline.cli import (
     fetch,
     latest,
     rebuild,
+    repair,
     series,
     simulate,
     up,
@@ -56,6 +57,7 @@ app.command()(backfill.backfill)
 app.command()(fetch.fetch)
 app.command()(latest.latest)
 app.command()(coverage.coverage)
+app.command()(repair.repair)
 app.command()(rebuild.rebuild)
 app.command()(verify.verify)
 app.command()(accept.accept)

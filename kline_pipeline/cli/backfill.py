@@ -24,15 +24,19 @@ def backfill(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost and fetch no candle.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Hand the runs to the daemon of a running `up` and wait for nothing.")
+    ] = False,
 ) -> None:
     """Fetch what is missing of a range, check it, and land it in the table and the snapshots.
 
-    Exit code 0 only if every partition landed and every error check passed.
+    Exit code 0 only if every partition landed and every error check passed; with --detach, if all runs are queued.
 
     Example: kline-pipeline backfill linear:BTCUSDT:1 --from 2024-01-01 --to 2024-01-31
     """
     import json
 
+    from kline_pipeline.cli import detached
     from kline_pipeline.cli.estimate import estimate
     from kline_pipeline.cli.ranged_runs import execute, prepare
     from kline_pipeline.cli.ranges import parse_keys
@@ -44,11 +48,17 @@ def backfill(
     series = parse_keys(keys)
     check_order(start, end)
     with started(ctx) as settings, opened(settings) as work:
+        if detach and not dry_run:
+            detached.require_daemon(settings)
         plan = prepare(settings, work, series, start, end, write=not dry_run)
         if dry_run:
             rate = settings.bybit.requests_per_second
             cost = estimate(work.pipeline, plan.selections, now_ms=plan.now_ms, requests_per_second=rate)
             typer.echo(json.dumps(cost.as_json()) if as_json else cost.sentence())
+            return
+        if detach:
+            handed = detached.hand_over(plan)
+            typer.echo(json.dumps(detached.report(handed)) if as_json else "\n".join(detached.told(handed)))
             return
         outcomes = execute(plan, work)
         lines = lines_of(work.database, work.pipeline, plan.selections)

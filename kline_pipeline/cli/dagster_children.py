@@ -86,15 +86,17 @@ def dagster_children(settings: Settings, port: int) -> Iterator[DagsterChildren]
     Raises:
         KlineError: one of them does not start.
     """
-    folder = write_dagster_home(settings)
+    folder, url = write_dagster_home(settings), f"http://127.0.0.1:{port}"
     os.environ["DAGSTER_HOME"] = str(folder)
+    if settings.ui_url is None:
+        os.environ["KLINE_UI_URL"] = url  # an alert links there
     workspace = folder / "workspace.yaml"
     workspace.write_text(_WORKSPACE)
     programs = {
         "webserver": ["dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace)],
         "daemon": ["dagster._daemon", "run", "-w", str(workspace)],
     }
-    children = DagsterChildren(f"http://127.0.0.1:{port}", {}, folder)
+    children = DagsterChildren(url, {}, folder)
     try:
         for name, program in programs.items():
             children.processes[name] = _started(program, folder / f"{name}.log")

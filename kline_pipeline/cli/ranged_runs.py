@@ -9,11 +9,12 @@ from kline_pipeline.cli.known_series import declare, followed, learn
 from kline_pipeline.cli.progress import progress_of
 from kline_pipeline.cli.ranges import Selection, grouped, select
 from kline_pipeline.cli.session import say
+from kline_pipeline.cli.ui_address import ui_url
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.instance.orphans import close_orphans
 from kline_pipeline.defs.instance.storage import open_instance
-from kline_pipeline.defs.ranges import plan_runs
+from kline_pipeline.defs.ranges import RangeRun, plan_runs
 from kline_pipeline.defs.runs import RunOutcome, execute_runs
 from kline_pipeline.defs.size import size_warning
 from kline_pipeline.defs.symbols import add_symbol, known_symbols, sync_symbols
@@ -21,6 +22,8 @@ from kline_pipeline.market.series import Series
 from kline_pipeline.market.times import check_order, end_of, start_of
 
 if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
     from kline_pipeline.opening import Opened
 
 _WORKERS: Final = 2  # four are no faster on two cores (dagster.md 8)
@@ -88,20 +91,24 @@ def execute(plan: Plan, work: "Opened") -> list[RunOutcome]:
     with open_instance(plan.settings) as instance:
         for run_id in close_orphans(plan.settings, instance, work.database):
             say(f"run {run_id[:8]} was left behind by a process that is gone; it is closed")
-        runs = []
-        for selection in plan.selections:
-            dataset = selection.dataset
-            sync_symbols(instance, dataset)
-            for symbol in selection.symbols:
-                add_symbol(instance, dataset, symbol)
-            known = known_symbols(instance, dataset)
-            if warning := size_warning(dataset, len(known), plan.now_ms):
-                say(warning)
-            runs += plan_runs(
-                dataset, selection.dates, selection.symbols, known=known, most=plan.settings.run_partitions
-            )
-        with progress_of(runs) as on_progress:
+        runs = runs_of(plan, instance)
+        with progress_of(runs, ui_url(plan.settings)) as on_progress:
             return execute_runs(plan.settings, runs, on_progress=on_progress, workers=_WORKERS)
+
+
+def runs_of(plan: Plan, instance: "DagsterInstance") -> list[RangeRun]:
+    """Return the runs that the selections are cut into, once Dagster knows every symbol of theirs."""
+    runs = []
+    for selection in plan.selections:
+        dataset = selection.dataset
+        sync_symbols(instance, dataset)
+        for symbol in selection.symbols:
+            add_symbol(instance, dataset, symbol)
+        known = known_symbols(instance, dataset)
+        if warning := size_warning(dataset, len(known), plan.now_ms):
+            say(warning)
+        runs += plan_runs(dataset, selection.dates, selection.symbols, known=known, most=plan.settings.run_partitions)
+    return runs
 
 
 def _touched(declared: Sequence[Dataset], series: Sequence[Series]) -> list[Dataset]:

@@ -7,7 +7,6 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from kline_pipeline.config import Settings
 
@@ -23,8 +22,10 @@ def up(
     """
     from kline_pipeline.cli.dagster_children import check_port, dagster_children, interruptible
     from kline_pipeline.cli.session import say, started
+    from kline_pipeline.cli.ui_address import only_up
 
-    with interruptible(), started(ctx) as settings, _only_one(settings.home):
+    url = f"http://127.0.0.1:{port}"
+    with interruptible(), started(ctx) as settings, only_up(settings.home, settings.ui_url or url):
         check_port(port)
         with _ready(settings), dagster_children(settings, port) as children:
             typer.echo(f"Dagster UI: {children.url}")
@@ -34,32 +35,6 @@ def up(
                 children.watch()
             except KeyboardInterrupt:
                 say("stopping")
-
-
-@contextlib.contextmanager
-def _only_one(home: "Path") -> "Iterator[None]":
-    """Hold KLINE_HOME for this `up` alone.
-
-    Raises:
-        StorageError: another `up` holds it.
-    """
-    import fcntl
-    import os
-
-    from kline_pipeline.errors import StorageError
-
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "up.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            first = lock.read().strip() or "unknown"
-            raise StorageError(f"`up` runs on {home} already, as process {first}; use that, or stop it first") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 @contextlib.contextmanager

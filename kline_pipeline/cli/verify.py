@@ -1,13 +1,8 @@
 """`kline-pipeline verify`: every check again on what is stored; raw batches, table and snapshots against each other."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from kline_pipeline.datasets import Cell, Dataset
-    from kline_pipeline.market.series import Series
-    from kline_pipeline.opening import Opened
 
 
 def verify(
@@ -29,6 +24,7 @@ def verify(
     from kline_pipeline import datasets
     from kline_pipeline.cli.ranges import grouped, parse_keys
     from kline_pipeline.cli.session import started
+    from kline_pipeline.cli.stored_cells import stored_cells
     from kline_pipeline.market.times import check_order
     from kline_pipeline.opening import opened
 
@@ -38,7 +34,7 @@ def verify(
     with started(ctx) as settings, opened(settings) as work:
         declared = datasets.load(settings.datasets_file)
         ((dataset, _),) = grouped([series], declared)
-        cells = _stored(work, dataset, series, (start, end), now_ms)
+        cells = stored_cells(work, dataset, series, start=start, end=end, now_ms=now_ms)
         failed = 0
         for cell in cells:
             found = work.pipeline.verify(dataset, cell, declared=declared, now_ms=now_ms)
@@ -49,23 +45,3 @@ def verify(
                 typer.echo(f"{series} {cell.date}: warning: {sentence}")
     typer.echo(f"{len(cells)} partitions of {series}: {len(cells) - failed} agree, {failed} do not")
     raise typer.Exit(1 if failed else 0)
-
-
-def _stored(
-    work: "Opened", dataset: "Dataset", series: "Series", asked: tuple[str | None, str | None], now_ms: int
-) -> "list[Cell]":
-    """Return the partitions in the range that were ever fetched or derived, ascending."""
-    from kline_pipeline.datasets import Cell
-    from kline_pipeline.errors import UsageError
-    from kline_pipeline.market.times import day_of, end_of, start_of
-
-    start, end = asked
-    first = dataset.start if start is None else dataset.floor(day_of(start_of(start, now_ms)))
-    last = dataset.floor(day_of(now_ms if end is None else end_of(end, now_ms) - 1))
-    known = work.pipeline.stored_dates(dataset, series.symbol, now_ms=now_ms)
-    cells = [Cell(day, series.symbol) for day in known if first <= day <= last]
-    if not cells:
-        raise UsageError(
-            f"nothing is stored of {series} between {first} and {last}; begin with: kline-pipeline backfill {series}"
-        )
-    return cells

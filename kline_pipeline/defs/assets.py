@@ -15,6 +15,7 @@ import dagster as dg
 from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.check_metadata import asset_check_result
+from kline_pipeline.defs.marks import pages_teller
 from kline_pipeline.defs.partition_results import CellPartitions, Landed, inline_check, landing_results, partition_keys
 from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS, partition_key
 from kline_pipeline.defs.symbols import partitions_name
@@ -83,7 +84,8 @@ def dataset_assets(dataset: Dataset, *, run_partitions: int = MOST_CELLS) -> lis
 def _raw_batches(dataset: Dataset, options: Mapping[str, Any]) -> dg.AssetsDefinition:
     def raw_batches(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
         with _failures(context):
-            for cell, report in pipeline.fill(dataset, _cells(context)).items():
+            on_pages = pages_teller(context.log.info)
+            for cell, report in pipeline.fill(dataset, _cells(context), on_pages=on_pages).items():
                 _tell(context, "raw_batches", cell, _fill_facts(report))
 
     words = "What the exchange answered, verbatim"

@@ -35,15 +35,17 @@ class RunEvent:
     """Something that happened in a run.
 
     Attributes:
-        kind: started; cell, when a partition got through an asset; waiting, when a step will be tried again; finished.
+        kind: started; fetched, each second while pages come; cell, when a partition got through an asset; waiting,
+            when a step will be tried again; finished.
         run_id: Dagster's; empty in `finished` when the run could not be created.
         asset: for `cell`, last part of the asset's key.
         cell: for `cell`, the partition.
-        facts: for `cell`, what the asset said about it; for `waiting`, why and how long as `text`.
+        facts: for `fetched`, pages `done` and `planned`; for `cell`, what the asset said about it; for `waiting`, why
+            and how long as `text`.
         outcome: for `finished`.
     """
 
-    kind: Literal["started", "cell", "waiting", "finished"]
+    kind: Literal["started", "fetched", "cell", "waiting", "finished"]
     run: RangeRun
     run_id: str
     asset: str = ""

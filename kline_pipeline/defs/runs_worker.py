@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,6 +31,7 @@ from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.instance.orphans import hold_run_lock, process_tags
 from kline_pipeline.defs.instance.storage import open_instance
+from kline_pipeline.defs.marks import read_pages
 from kline_pipeline.defs.outcomes import RunOutcome, parse_partition, read_outcome
 from kline_pipeline.defs.ranges import RangeRun
 from kline_pipeline.defs.runs_selection import record_selected_run
@@ -52,10 +53,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a worker tells: a run has an id, a partition got through an asset, a step waits, a run is over."""
+    """What a worker tells: a run has an id, pages came, a partition is through an asset, one waits, a run is over."""
 
     number: int
-    kind: Literal["started", "cell", "waiting", "finished"]
+    kind: Literal["started", "fetched", "cell", "waiting", "finished"]
     run_id: str
     asset: str = ""
     cell: Cell | None = None
@@ -82,27 +83,49 @@ def work(connection: Connection, parent_pid: int, log_file: Path) -> None:
             connection.send(message)
 
     with open_instance(settings) as instance, connect(settings, migrate=False) as database:
-        pointer = CodePointer.from_module("kline_pipeline.definitions", "defs", str(Path.cwd()))
-        job = ReconstructableRepository(pointer).get_reconstructable_job("__ASSET_JOB")
+        job = load_job()
         while (task := tasks.get()) is not None:
             outcome = _execute(task, job, instance, database, send)
             send(Message(task.number, "finished", outcome.run_id, outcome=outcome))
+
+
+def load_job() -> ReconstructableJob:
+    """Return the job that has every asset of the definitions."""
+    pointer = CodePointer.from_module("kline_pipeline.definitions", "defs", str(Path.cwd()))
+    return ReconstructableRepository(pointer).get_reconstructable_job("__ASSET_JOB")
 
 
 def create_run(
     instance: DagsterInstance, job: ReconstructableJob, run: RangeRun, assets: tuple[str, ...] = ()
 ) -> DagsterRun:
     """Record a run that this process will execute; the UI can re-execute it, the daemon does not retry it."""
-    definition, run_id = job.get_definition(), make_new_run_id()
+    run_id = make_new_run_id()
+    tags = {**process_tags(run_id), "dagster/max_retries": "0"}
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    return record_run(instance, job, run, assets, run_id=run_id, tags=tags, run_config=quiet)
+
+
+def record_run(
+    instance: DagsterInstance,
+    job: ReconstructableJob,
+    run: RangeRun,
+    assets: tuple[str, ...] = (),
+    *,
+    run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    run_config: Mapping[str, Any] | None = None,
+) -> DagsterRun:
+    """Record a run that is not started, as the UI would, with tags and config besides."""
+    definition = job.get_definition()
     location = RegisteredCodeLocationOrigin(LOCATION_NAME)
     keys = {key for key in definition.asset_layer.executable_asset_keys if _belongs(key, run.dataset, assets)}
     return record_selected_run(
         instance,
         definition,
         keys,
-        run_id=run_id,
-        tags={**definition.run_tags, **run.range_tags, **process_tags(run_id), "dagster/max_retries": "0"},
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        run_id=run_id or make_new_run_id(),
+        tags={**definition.run_tags, **run.range_tags, **(tags or {})},
+        run_config=run_config,
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), definition.name),
         job_code_origin=job.get_python_origin(),
     )
@@ -139,7 +162,10 @@ def _belongs(key: AssetKey, dataset: Dataset, assets: tuple[str, ...]) -> bool:
 
 
 def _tell_progress(entry: EventLogEntry, number: int, send: Callable[[Message], None]) -> None:
-    """Send on a log line `PROGRESS <asset> <date>|<symbol> <json>`, or `WAITING <sentence>`."""
+    """Send on a log line `PROGRESS <asset> <date>|<symbol> <json>`, `WAITING <sentence>`, or one of pages."""
+    if (pages := read_pages(entry.user_message)) is not None:
+        facts_of_pages = {"done": pages[0], "planned": pages[1]}
+        send(Message(number, "fetched", entry.run_id, asset="raw_batches", facts=facts_of_pages))
     if entry.user_message.startswith(_WAITING):
         text = entry.user_message.removeprefix(_WAITING)
         send(Message(number, "waiting", entry.run_id, facts={"text": text}))

@@ -130,7 +130,7 @@ def _decode(folder: Folder, name: str) -> Held:
 def _candles(folder: Folder, name: str, content: bytes) -> pa.Table:
     try:
         table = pq.read_table(io.BytesIO(content))
-    except pa.ArrowException as exc:
+    except (pa.ArrowException, OSError) as exc:  # OSError: spoilt inside a column
         raise CorruptFile(f"snapshot {folder.locate(name)} cannot be read: {exc}; run `rebuild`") from exc
     if not table.schema.equals(SNAPSHOT_SCHEMA):
         raise CorruptFile(f"snapshot {folder.locate(name)} has other columns than a snapshot; run `rebuild`")

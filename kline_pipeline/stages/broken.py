@@ -6,6 +6,7 @@ Nothing is written. A known gap and what a person accepted are not broken.
 from collections.abc import Sequence
 from typing import Any
 
+from kline_pipeline.candles.derive import Generation
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage
@@ -34,7 +35,7 @@ def broken_cells(stores: Stores, dataset: Dataset, cells: Sequence[Cell], *, now
     return [
         cell
         for cell in cells
-        if not _is_done(rows.get(cell), closed_ms=closed_ms) or not _is_sound(stores, dataset, cell)
+        if not _is_done(rows.get(cell), closed_ms=closed_ms) or not _is_sound(stores, dataset, cell, rows[cell])
     ]
 
 
@@ -46,11 +47,14 @@ def _is_done(row: Any | None, *, closed_ms: int) -> bool:
     return row.state in {"landed", "not_listed"} and bool(row.read_whole or not has_closed)
 
 
-def _is_sound(stores: Stores, dataset: Dataset, cell: Cell) -> bool:
-    """Return whether raw batches, working candles and sinks are what was written."""
+def _is_sound(stores: Stores, dataset: Dataset, cell: Cell, row: Any) -> bool:
+    """Return whether raw batches, working candles and sinks are there, and are what was written."""
     series = dataset.series(cell.symbol)
     try:
-        if not all(stores.raw.is_sound(series, cell.date, name) for name in stores.raw.names(series, cell.date)):
+        names = stores.raw.names(series, cell.date)
+        if str(Generation.of(names, row.prune_epoch)) != row.generation:  # one is lost, or not derived yet
+            return False
+        if not all(stores.raw.is_sound(series, cell.date, name) for name in names):
             return False
         return all(stored_result(stores, dataset, cell, SINK_CHECKS[sink]).passed for sink in dataset.sinks)
     except CorruptFile:

@@ -9,7 +9,8 @@ import os
 import shutil
 import signal
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,15 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("browser")
+    """An `up` over what a command has backfilled."""
+    arguments = ("backfill", "linear:BTCUSDT:1", "--from", "2024-01-01", "--to", "2024-03-31", "--json")
+    with world_after(tmp_path_factory.mktemp("browser"), arguments) as made:
+        yield made
+
+
+@contextmanager
+def world_after(folder: Path, arguments: Sequence[str]) -> Iterator[World]:
+    """Run a simulator, a command that makes one run and prints it, then `up`; all ends with the block."""
     pictures = Path(os.environ.get("KLINE_SCREENSHOTS") or folder / "screenshots")
     with (
         home_of(None) as home,
@@ -61,7 +70,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     ):
         exchange = next(word for word in told.split() if word.startswith("http://"))
         env = environment(home, XDG_CACHE_HOME=str(folder / "cache"), BYBIT_BASE_URL=exchange)
-        done = run(env, "backfill", "linear:BTCUSDT:1", "--from", "2024-01-01", "--to", "2024-03-31", "--json")
+        done = run(env, *arguments)
         assert done.returncode == 0, done.stderr
         (made,) = json.loads(done.stdout)["runs"]
         port = str(free_port())

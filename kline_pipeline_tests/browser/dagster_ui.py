@@ -10,6 +10,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 _PAGE_S = 60.0
+_DIALOG = "//*[@role='dialog']"
 _BUTTON = "//button[normalize-space()='{0}']"
 
 
@@ -74,18 +75,60 @@ class DagsterUi:
 
     def launch_backfill(self, group: str, dates: str, cells: int, *, picture: str) -> str:
         """Pick dates and all symbols in the dialog of a group, launch, wait for the end; return its status."""
-        self.open(f"/locations/kline_pipeline/asset-groups/{group}", "raw_batches", "candles_parquet")
-        self.click_button("Materialize all…")
-        field = self._find("//*[@role='dialog']//input[starts-with(@placeholder, 'ex: 20')]")
-        field.send_keys(dates, Keys.ENTER)
-        self.click("//*[@role='dialog']//button[normalize-space()='All']")
+        self.open_dialog(f"/locations/kline_pipeline/asset-groups/{group}")
+        self.choose_dates(dates)
+        self.choose_symbols()
         self.await_texts(f"{cells} partitions")
         self.picture(picture)
-        self.click_button("Launch backfill")
-        WebDriverWait(self.driver, _PAGE_S).until(
-            lambda _: not self.driver.find_elements(By.XPATH, "//*[@role='dialog']")
-        )
+        self.launch("Launch backfill")
         return self.newest_backfill(picture)
+
+    def open_dialog(self, path: str) -> None:
+        """Open the dialog that launches runs, on the page of a group or a job."""
+        self.open(path, "raw_batches", "Materialize all…")
+        self.click_button("Materialize all…")
+        self.await_texts("Partition selection", "Add a partition")
+
+    def add_symbol(self, symbol: str) -> None:
+        """Add a symbol to a dataset from the open dialog."""
+        self.click("//*[text()='Add a partition']")
+        self.await_texts("Partition name")
+        self._find(f"{_DIALOG}//input").send_keys(symbol)
+        self.click_button("Save")
+        self._await_gone("//*[text()='Partition name']")
+
+    def choose_dates(self, dates: str) -> None:
+        """Type dates in the open dialog, one or [first...last]."""
+        field = self._find(f"{_DIALOG}//input[starts-with(@placeholder, 'ex: 20')]")
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(dates, Keys.ENTER)
+
+    def choose_symbols(self, symbol: str = "") -> None:
+        """Choose a symbol in the open dialog, all without one."""
+        if not symbol:
+            self.click(f"{_DIALOG}//button[normalize-space()='All']")
+            return
+        self.click(f"{_DIALOG}//*[text()='Select a partition or create one']")
+        self.click(f"//*[text()='{symbol}']")
+        self._find("//input[@placeholder='Filter partitions']").send_keys(Keys.ESCAPE)
+
+    def launch(self, label: str) -> None:
+        """Launch what the open dialog has, and wait until it is gone."""
+        self.click_button(label)
+        self._await_gone(_DIALOG)
+
+    def open_check(self, asset: str, check: str, *texts: str) -> None:
+        """Open the results by partition of a check, and wait for the texts."""
+        self.open(f"/assets/{asset}?view=checks&checkDetail={check}", "Execution history")
+        self.click("//*[text()='Partitions']")
+        self.await_texts(*texts)
+
+    def await_image(self) -> None:
+        """Wait until a dialog shows an image that can be drawn."""
+        drawn = (
+            "return [...document.querySelectorAll('[role=dialog] img')].some(one => one.complete && one.naturalWidth)"
+        )
+        WebDriverWait(self.driver, _PAGE_S).until(lambda driver: driver.execute_script(drawn))
 
     def newest_backfill(self, picture: str) -> str:
         """Wait until the newest backfill has ended and return its status."""
@@ -98,6 +141,9 @@ class DagsterUi:
         WebDriverWait(self.driver, 240).until(lambda _: self._below("Status") in ends)
         self.picture(f"{picture}_ended")
         return self._below("Status")
+
+    def _await_gone(self, xpath: str) -> None:
+        WebDriverWait(self.driver, _PAGE_S).until(lambda driver: not driver.find_elements(By.XPATH, xpath))
 
     def _below(self, label: str) -> str:
         """Return the line below a label, "" where there is none yet."""

@@ -48,7 +48,7 @@ def test_the_partition_page_shows_date_and_symbol(world: World, backfilled: str,
     ],
 )
 def test_the_checks_tab_shows_results_by_partition(world: World, backfilled: str, asset: str, check: str) -> None:
-    _open_check(world, f"linear/60/{asset}", check, "Passed (6)", "Failed (0)", "BTCUSDT", "ETHUSDT")
+    world.ui.open_check(f"linear/60/{asset}", check, "Passed (6)", "Failed (0)", "BTCUSDT", "ETHUSDT")
     world.ui.choose_cell("2024-02-01", "ETHUSDT")
     world.ui.await_texts("2024-02-01T00:00:00Z to 2024-03-01T00:00:00Z")
     world.ui.picture(f"checks_{check}")
@@ -71,7 +71,7 @@ def test_a_hole_is_red_in_exactly_its_cell_until_it_is_filled(world: World) -> N
     )
     world.ui.await_texts("RUN_FAILURE", reason.format("postgres_agrees"), reason.format("parquet_agrees"))
     world.ui.picture("hole_run")
-    _open_check(world, "spot/15/candles", "no_gaps", "Passed (5)", "Failed (1)")
+    world.ui.open_check("spot/15/candles", "no_gaps", "Passed (5)", "Failed (1)")
     world.ui.choose_cell("2024-02-01", "BTCUSDT")
     world.ui.await_texts("Failed", "candles", "2784", hole["open_time"])
     world.ui.picture("hole_no_gaps")
@@ -85,7 +85,7 @@ def test_a_hole_is_red_in_exactly_its_cell_until_it_is_filled(world: World) -> N
     assert again.returncode == 0, again.stderr
     for sink in ("candles_postgres", "candles_parquet"):
         world.ui.open(f"/assets/spot/15/{sink}?view=partitions", "Failed (0)", "Materialized (6)")
-    _open_check(world, "spot/15/candles", "no_gaps", "Passed (6)", "Failed (0)")
+    world.ui.open_check("spot/15/candles", "no_gaps", "Passed (6)", "Failed (0)")
     world.ui.picture("hole_filled_no_gaps")
 
 
@@ -95,7 +95,7 @@ def test_a_run_made_before_up_started_is_shown_and_can_be_executed_again(world: 
     world.ui.open(path, "Materialized (3)", "Failed (0)", run_id[:8])
     assert "41760" in world.ui.lines()  # minutes of that February
     world.ui.picture("command_partitions")
-    _open_check(world, "linear/1/candles", "no_gaps", "Passed (3)", "Failed (0)")
+    world.ui.open_check("linear/1/candles", "no_gaps", "Passed (3)", "Failed (0)")
     world.ui.picture("command_checks")
 
     world.ui.open(f"/runs/{run_id}", "Success", "4 assets", "5 checks", "Re-execute all")
@@ -104,9 +104,3 @@ def test_a_run_made_before_up_started_is_shown_and_can_be_executed_again(world: 
     world.ui.await_leaving(f"/runs/{run_id}")
     world.ui.await_texts("Success", "RUN_SUCCESS", timeout_s=180)
     world.ui.picture("command_run_again")
-
-
-def _open_check(world: World, asset: str, check: str, *texts: str) -> None:
-    world.ui.open(f"/assets/{asset}?view=checks&checkDetail={check}", "Execution history")
-    world.ui.click("//*[text()='Partitions']")
-    world.ui.await_texts(*texts)

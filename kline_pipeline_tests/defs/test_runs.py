@@ -144,6 +144,8 @@ def test_a_range_run_materializes_its_rectangle_and_tells_of_each_partition(
     for asset in ("raw_batches", "candles", "candles_postgres", "candles_parquet"):
         told = [event.cell for event in events if event.kind == "cell" and event.asset == asset]
         assert sorted(cell for cell in told if cell) == sorted(cell for run in runs for cell in run.cells)
+    fetched = [event.facts for event in events if event.kind == "fetched"]
+    assert fetched.count({"done": 2, "planned": 2}) == 2  # the hours of two months are two pages
     assert sorted(event.run_id for event in events if event.kind == "finished") == sorted(
         outcome.run_id for outcome in outcomes
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kline_pipeline.cli.dagster_children import check_port
+from kline_pipeline.cli.ui_address import running_up
 from kline_pipeline_tests.holders import cluster
 from kline_pipeline_tests.programs import environment, free_port, run, running
 
@@ -23,6 +24,7 @@ def test_up_serves_until_ctrl_c_and_leaves_nothing_behind(tmp_path: Path) -> Non
         assert told.endswith(f"http://127.0.0.1:{port}")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info") as answer:
             assert "dagster_version" in json.load(answer)
+        assert running_up(home) == f"http://127.0.0.1:{port}"
         simulator = json.loads((home / "simulator.json").read_text())["url"]
         second = run(env, "--simulate", "up", "--port", str(free_port()))
         stop = run(env, "--simulate", "db", "stop")
