@@ -5,11 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kline_pipeline.cli.ranges import Selection
     from kline_pipeline.config import Settings
-    from kline_pipeline.defs.runs import RunOutcome
     from kline_pipeline.market.series import Series
     from kline_pipeline.opening import Opened
 
@@ -32,8 +29,11 @@ def accept(
 
     Example: kline-pipeline accept linear:BTCUSDT:1 --from 2024-02-10T07:00 --to 2024-02-10T07:01 --reason "outage"
     """
+    import time
+
     from rich.console import Console
 
+    from kline_pipeline.cli.ranged_runs import Plan, execute
     from kline_pipeline.cli.ranges import parse_keys
     from kline_pipeline.cli.session import say, started
     from kline_pipeline.cli.summary import by_series, lines_of, told_failures
@@ -44,7 +44,9 @@ def accept(
     check_order(start, end)
     with started(ctx) as settings, opened(settings) as work:
         selection = _accepted(settings, work, series, (start, end), reason=reason, keep=keep)
-        outcomes = _landed(settings, work, selection)
+        plan = Plan(settings, (selection,), time.time_ns() // 1_000_000)
+        # Through Dagster, so that its UI shows it; nothing is fetched.
+        outcomes = execute(plan, work, assets=("candles", *(f"candles_{sink}" for sink in selection.dataset.sinks)))
         lines = lines_of(work.database, work.pipeline, [selection])
     Console().print(by_series(lines))
     for sentence in told_failures(lines):
@@ -79,26 +81,3 @@ def _accepted(
     work.pipeline.keep(dataset)
     cells = work.pipeline.accept(dataset, series.symbol, window, reason=reason, keep=keep, now_ms=now_ms)
     return Selection(dataset, tuple(cell.date for cell in cells), (series.symbol,))
-
-
-def _landed(settings: "Settings", work: "Opened", selection: "Selection") -> "Sequence[RunOutcome]":
-    """Derive and land the partitions through Dagster, so that its UI shows them; nothing is fetched."""
-    from kline_pipeline.cli.progress import progress_of
-    from kline_pipeline.cli.session import say
-    from kline_pipeline.defs.instance.orphans import close_orphans
-    from kline_pipeline.defs.instance.storage import open_instance
-    from kline_pipeline.defs.ranges import plan_runs
-    from kline_pipeline.defs.runs import execute_runs
-    from kline_pipeline.defs.symbols import add_symbol, known_symbols, sync_symbols
-
-    dataset = selection.dataset
-    assets = ("candles", *(f"candles_{sink}" for sink in dataset.sinks))
-    with open_instance(settings) as instance:
-        for run_id in close_orphans(settings, instance, work.database):
-            say(f"run {run_id[:8]} was left behind by a process that is gone; it is closed")
-        sync_symbols(instance, dataset)
-        for symbol in selection.symbols:
-            add_symbol(instance, dataset, symbol)
-        runs = plan_runs(dataset, selection.dates, selection.symbols, known=known_symbols(instance, dataset))
-        with progress_of(runs) as on_progress:
-            return execute_runs(settings, runs, on_progress=on_progress, workers=1, assets=assets)
