@@ -61,7 +61,7 @@ class Target:
                 body_format=apprise.NotifyFormat.TEXT,
             )
         if not arrived:
-            told = _without_secrets(" ".join(said), self) or "it did not say why"
+            told = _without_secrets(" ".join(said), self).rstrip(".") or "it did not say why"
             raise AlertsNotDelivered(f"{self.shown} did not take alert {alert.alert_id}: {told}; it is sent again")
 
 

@@ -139,9 +139,9 @@ def test_a_hundred_partitions_that_fail_at_once_are_one_message(make: Make, hook
     pipeline = make(hook.url)
     keys = {str(key) for key in PARTITIONS.get_partition_keys()}
     assert len(keys) == 100
-    pipeline.run(keys, last=LAST, sink=True)
+    pipeline.run(keys, last=LAST)
     pipeline.tick()
-    pipeline.run(last=LAST, sink=True)
+    pipeline.run(last=LAST)
     pipeline.tick()
     assert hook.titles == ["ERROR linear_60: 100 partitions failed", "RECOVERED linear_60: 100 partitions recovered"]
 
