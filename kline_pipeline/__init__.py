@@ -12,6 +12,8 @@ The map, in the order of the flow:
     alerting/       who is told of it: episodes, messages, targets
     sinks/          where it lands: the table in PostgreSQL, the snapshots in Parquet
     stages/         one partition through each step of the flow, and what has landed read back
+    stored_partitions
+                    what stands on the partitions: verdicts, checks, what is still to be done
     pipeline        the whole flow for a range, without Dagster
     direct/         past the flow: candles straight from the exchange, complete or an exception, without a database
     opening         everything these need, opened from the settings and closed in order

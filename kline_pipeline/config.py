@@ -186,6 +186,11 @@ class Settings:
         except OSError as exc:
             raise ConfigError(f"KLINE_HOME cannot be entered: {exc.filename}: {exc.strerror}; set another one") from exc
 
+    @property
+    def program(self) -> str:
+        """What a person types before a command on the same KLINE_HOME."""
+        return "kline-pipeline --simulate" if self.simulated else "kline-pipeline"
+
     def export(self) -> None:
         """Write what was resolved to the environment, so that processes started from here agree with this one."""
         os.environ["KLINE_HOME"] = str(self.home)

@@ -51,7 +51,7 @@ def consistent_cell(stores: Stores, dataset: Dataset, cell: Cell, declared: Sequ
     ]
     beside = _Beside(stores, cell.symbol, listing)
     chain = beside.chain(dataset, dataset.window(cell.date), own.candles)
-    repair = f"kline-pipeline repair {dataset.series(cell.symbol)} --from {cell.date} --to {cell.date}"
+    repair = stores.command("repair", dataset, cell)
     result = consistent.judge(chain, list(beside.aggregates(dataset, chain, [dataset, *others])), repair=repair)
     marked = [one.open_time_ms for one in result.offenders if one.open_time_ms is not None]
     return msgspec.structs.replace(result, picture=candlestick(own.candles, verdict.window, marked))
