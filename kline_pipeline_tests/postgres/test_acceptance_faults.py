@@ -133,7 +133,7 @@ def delete_row(one: World) -> None:
     )
 
 
-AHEAD = [{"clock_skew": {**BTC, "seconds": 3600}}, {"partial": BTC}]
+AHEAD: list[dict[str, Any]] = [{"clock_skew": {**BTC, "seconds": 3600}}, {"partial": BTC}]
 SECOND_PAGE = {**BTC, "query": {"start": str(ms("2024-02-11 16:00"))}}
 ADDS_UP = {(FEBRUARY, "consistent"): ("ERROR", [THAT_DAY]), (YEAR, "consistent"): ("ERROR", [THAT_DAY])}
 CASES = [
