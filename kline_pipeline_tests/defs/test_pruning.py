@@ -56,7 +56,7 @@ class History:
     def runs(self) -> list[str]:
         return [run.run_id for run in reversed(self.instance.get_runs())]
 
-    def events(self, run_id: str, kind: dg.DagsterEventType) -> list[str | None]:
+    def events(self, run_id: str, kind: dg.DagsterEventType) -> list[str]:
         """Return the partitions of the stored events of a type of a run."""
         entries = self.instance.all_logs(run_id, of_type=kind)
         return sorted(entry.get_dagster_event().partition or "" for entry in entries)
