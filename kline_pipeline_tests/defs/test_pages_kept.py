@@ -7,9 +7,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus
-from dagster._core.code_pointer import CodePointer
-from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+from dagster import DagsterInstance, DagsterRun
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster_graphql.schema import create_schema
@@ -21,7 +19,7 @@ from kline_pipeline.defs.instance.pruning import prune
 from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.ranges import plan_runs
 from kline_pipeline.defs.runs import RangeRun, RunEvent, execute_runs
-from kline_pipeline.defs.runs_worker import LOCATION_NAME, create_run
+from kline_pipeline.defs.runs_worker import LOCATION_NAME
 from kline_pipeline.defs.symbols import known_symbols, sync_symbols
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.simulator.exchange import Exchange
@@ -29,16 +27,16 @@ from kline_pipeline.simulator.market import SyntheticHistory
 from kline_pipeline.simulator.server import SimulatorServer
 
 NOW_MS = 1_712_752_496_000  # 2024-04-10T12:34:56Z
-DAILY = Dataset("linear", Interval("D"), date(2024, 1, 1), "month", ("BTCUSDT", "ETHUSDT", "SOLUSDT"))
+DAILY = Dataset("linear", Interval("D"), date(2024, 1, 1), "month", ("BTCUSDT", "ETHUSDT"))
 DECLARED = """
 [[dataset]]
 category = "linear"
 interval = "D"
 grain = "month"
 start = 2024-01-01
-symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
+symbols = ["BTCUSDT", "ETHUSDT"]
 """
-MONTHS = [date(2024, month, 1) for month in (1, 2, 3, 4)]
+MONTHS = [date(2024, month, 1) for month in (1, 2, 3)]
 HOLE = {"category": "linear", "symbol": "ETHUSDT", "interval": "D", "open_time": "2024-03-10T00:00"}
 DAY_MS = 86_400_000
 
@@ -77,6 +75,8 @@ CHECK_DETAIL = f"""query AssetCheckPartitionDetailQuery($asset: AssetKeyInput!, 
 RUN = """query RunRootQuery($run: ID!) { runOrError(runId: $run) { __typename ... on Run {
     status startTime endTime tags { key value } assetSelection { path } stepStats { stepKey status startTime endTime }
     assets { key { path } } } } }"""
+LAUNCH = """mutation LaunchPipelineExecution($run: ExecutionParams!) {
+    launchPipelineExecution(executionParams: $run) { ... on LaunchRunSuccess { run { id } } } }"""
 
 
 class Pages:
@@ -88,8 +88,8 @@ class Pages:
         self._schema = create_schema()
 
     def ask(self, query: str, **variables: Any) -> Any:
-        context = self._process.create_request_context()
-        answer = asyncio.run(self._schema.execute_async(query, context_value=context, variable_values=variables))
+        with self._process.create_request_context() as context:
+            answer = asyncio.run(self._schema.execute_async(query, context_value=context, variable_values=variables))
         assert not answer.errors, answer.errors
         return answer.data
 
@@ -110,6 +110,19 @@ class Pages:
                 for check in checks.get(name, ()):
                     shown[f"{check} {cell}"] = self.ask(CHECK_DETAIL, asset=asset, check=check, partition=cell)
         return shown
+
+    def launch(self, run: RangeRun) -> DagsterRun:
+        """Put a run into the queue, which no daemon empties here, and return it."""
+        names = ("raw_batches", "candles", "candles_postgres", "candles_parquet")
+        selector = {
+            "repositoryLocationName": LOCATION_NAME, "repositoryName": "__repository__", "pipelineName": "__ASSET_JOB",
+            "assetSelection": [{"path": ["linear", "D", name]} for name in names],
+        }  # fmt: skip
+        tags = [{"key": key, "value": value} for key, value in run.range_tags.items()]
+        answer = self.ask(LAUNCH, run={"selector": selector, "mode": "default", "executionMetadata": {"tags": tags}})
+        launched = self._instance.get_run_by_id(answer["launchPipelineExecution"]["run"]["id"])
+        assert launched is not None
+        return launched
 
     def run(self, run_id: str) -> Any:
         return self.ask(RUN, run=run_id)["runOrError"]
@@ -162,32 +175,25 @@ def test_every_page_of_a_partition_shows_the_same_before_and_after(
         (run,) = plan_runs(DAILY, months, symbols, known=known_symbols(instance, DAILY))
         return run
 
-    # A hole in March; then all of it again, twice, with the hole still there; April of the first symbol breaks off
-    # before any step, and its January is waiting for its turn.
+    # A hole in March, which is asked again in vain with the month before; January of the first symbol breaks off before
+    # any step, and its February waits for its turn.
     exchange.faults.replace([{"drop": HOLE}])
-    asked = [plan(MONTHS, "BTCUSDT", "ETHUSDT"), plan(MONTHS, "ETHUSDT", "SOLUSDT"), plan(MONTHS[1:], "ETHUSDT")]
+    asked = [plan(MONTHS, "BTCUSDT", "ETHUSDT"), plan(MONTHS[1:], "ETHUSDT")]
     outcomes = execute_runs(world, asked, on_progress=_ignore, workers=1)
-    broken = create_run(instance, _job(), plan(MONTHS[3:], "BTCUSDT"))
+    broken, waiting = (pages.launch(plan(MONTHS[month:][:1], "BTCUSDT")) for month in (0, 1))
     instance.report_run_failed(broken, "the machine went down")
-    waiting = create_run(instance, _job(), plan(MONTHS[:1], "BTCUSDT"))
     before = pages.seen()
-    assert "FAILED" in str(before) and "executionFailedPartitions" in str(before)  # noqa: PT018 - both at least
-    runs = {run_id: pages.run(run_id) for run_id in (broken.run_id, waiting.run_id, outcomes[2].run_id)}
+    shown = [*(outcome.run_id for outcome in outcomes), broken.run_id, waiting.run_id]
+    runs = {run_id: pages.run(run_id) for run_id in shown}
+    stats = before["candles_parquet health"]["assetNodeOrError"]["partitionStats"]
+    assert [stats[name] for name in ("numMaterialized", "numMaterializing", "numFailed")] == [3, 1, 2]
 
     report = prune(database, now_ms=round(time.time() * 1000) + 40 * DAY_MS, keep_days=30)
 
-    assert report.rows["event_logs"] > 100
-    assert report.rows["asset_check_executions"] > 10
+    assert report.rows["event_logs"] > 50
+    assert report.rows["asset_check_executions"] >= 10
     assert pages.seen() == before
-    assert {run_id: pages.run(run_id) for run_id in runs} == runs
-    left = instance.get_run_by_id(waiting.run_id)
-    assert left is not None
-    assert left.status == DagsterRunStatus.NOT_STARTED
-
-
-def _job() -> ReconstructableJob:
-    pointer = CodePointer.from_module("kline_pipeline.definitions", "defs", None)
-    return ReconstructableRepository(pointer).get_reconstructable_job("__ASSET_JOB")
+    assert {run_id: pages.run(run_id) for run_id in shown} == runs
 
 
 def _ignore(_: RunEvent) -> None:
