@@ -31,7 +31,7 @@ def definitions_of(declared: Iterable[Dataset], *, run_partitions: int = MOST_CE
         run_partitions: most partitions of one run of a backfill, KLINE_RUN_PARTITIONS.
     """
     found = tuple(declared)
-    chains = [(dataset, dataset_assets(dataset, run_partitions=run_partitions)) for dataset in found]
+    chains = [(dataset, dataset_assets(dataset, declared=found, run_partitions=run_partitions)) for dataset in found]
     return dg.Definitions(
         assets=[asset for _, chain in chains for asset in chain],
         asset_checks=[

@@ -18,6 +18,7 @@ from kline_pipeline.evidence.listings import known_or_probed
 from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.window import Window
 from kline_pipeline.stages.accept import accept_window
+from kline_pipeline.stages.broken import distrust_inconsistent
 from kline_pipeline.stages.derive import derive_cell
 from kline_pipeline.stages.fill import Fill, FillReport
 from kline_pipeline.stages.land import Landing, land_cell
@@ -111,6 +112,21 @@ class Pipeline(StoredPartitions):
             fill.on_pages = on_pages
         return fill.run(cells)
 
+    def distrust_inconsistent(
+        self, dataset: Dataset, cells: Sequence[Cell], *, declared: Sequence[Dataset]
+    ) -> list[Cell]:
+        """Let the next `fill` read those of some partitions once more in which `consistent` finds an error.
+
+        Args:
+            dataset, cells: the partitions.
+            declared: all datasets, as `consistent` compares those of the same category.
+
+        Raises:
+            ExchangeError: the exchange does not tell its time.
+            StorageError: the database or a folder failed.
+        """
+        return distrust_inconsistent(self._stores, dataset, cells, declared=declared, now_ms=self.now_ms())
+
     def derive(
         self, dataset: Dataset, cells: Sequence[Cell], *, now_ms: int, report: Report[Verdict] | None = None
     ) -> dict[Cell, Verdict]:
@@ -140,7 +156,15 @@ class Pipeline(StoredPartitions):
         return _each(cells, lambda cell: land_cell(self._stores, "parquet", dataset, cell), report)
 
     def accept(
-        self, dataset: Dataset, symbol: str, window: Window, *, reason: str, keep: Keep | None, now_ms: int
+        self,
+        dataset: Dataset,
+        symbol: str,
+        window: Window,
+        *,
+        reason: str,
+        keep: Keep | None,
+        declared: Sequence[Dataset],
+        now_ms: int,
     ) -> list[Cell]:
         """Let in what offends in a window, and return the partitions that are to be derived and landed again.
 
@@ -149,6 +173,7 @@ class Pipeline(StoredPartitions):
             window: half-open, on boundaries of the interval.
             reason: why, kept as evidence and shown from then on.
             keep: which of contradicting rows counts, as they were served; None where there are none.
+            declared: all datasets, as `consistent` compares those of the same category.
             now_ms: when it was decided, UTC.
 
         Raises:
@@ -156,7 +181,7 @@ class Pipeline(StoredPartitions):
             StorageError: the database or a folder failed, or a raw batch is not what was written.
         """
         decision = Accepted(window, keep, reason)
-        return accept_window(self._stores, dataset, symbol, decision, now_ms=now_ms)
+        return accept_window(self._stores, dataset, symbol, decision, declared=declared, now_ms=now_ms)
 
     def _fill(self, dataset: Dataset, now_ms: int) -> Fill:
         return Fill(self._stores, self._client, dataset, self._concurrency, now_ms)

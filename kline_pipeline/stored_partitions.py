@@ -93,12 +93,15 @@ class StoredPartitions:
             found = coverage.unfinished(connection, dataset.category, dataset.interval.code, closed_ms=closed_ms)
         return [Cell(*key) for key in found]
 
-    def broken(self, dataset: Dataset, cells: Sequence[Cell], *, now_ms: int) -> list[Cell]:
+    def broken(
+        self, dataset: Dataset, cells: Sequence[Cell], *, declared: Sequence[Dataset], now_ms: int
+    ) -> list[Cell]:
         """Return those of some partitions on which a repair has something to do, in the order given.
 
-        Something is missing, offends, has not landed or is unfinished, or a raw batch or a sink lost or spoilt it.
+        Something is missing, offends, has not landed or is unfinished, or a raw batch or a sink lost or spoilt it, or
+        `consistent` finds an error; `declared` are all datasets.
         """
-        return broken_cells(self._stores, dataset, cells, now_ms=now_ms)
+        return broken_cells(self._stores, dataset, cells, declared=declared, now_ms=now_ms)
 
     def judge_stored(self, dataset: Dataset, check: str) -> CheckResult:
         """Return one result of a check over every partition of a dataset that was derived; none passes."""

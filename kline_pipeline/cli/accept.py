@@ -75,9 +75,12 @@ def _accepted(
     from kline_pipeline.market.times import end_of, start_of
     from kline_pipeline.market.window import Window
 
-    ((dataset, _),) = grouped([series], datasets.load(settings.datasets_file))
+    declared = datasets.load(settings.datasets_file)
+    ((dataset, _),) = grouped([series], declared)
     now_ms = time.time_ns() // 1_000_000
     window = Window(start_of(span[0], now_ms), end_of(span[1], now_ms))
     work.pipeline.keep(dataset)
-    cells = work.pipeline.accept(dataset, series.symbol, window, reason=reason, keep=keep, now_ms=now_ms)
+    cells = work.pipeline.accept(
+        dataset, series.symbol, window, reason=reason, keep=keep, declared=declared, now_ms=now_ms
+    )
     return Selection(dataset, tuple(cell.date for cell in cells), (series.symbol,))

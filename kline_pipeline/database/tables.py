@@ -130,6 +130,7 @@ coverage = Table(
     Column("prune_epoch", Integer, nullable=False, server_default=text("0")),
     Column("known_missing", Integer, nullable=False, server_default=text("0")),
     _moment("ask_again_at", nullable=True),
+    _moment("read_after", nullable=True),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
 )
 coverage_days = Table(

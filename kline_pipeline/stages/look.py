@@ -76,7 +76,7 @@ def _read_whole(stores: Stores, known: Known, derivation: Derivation, window: Wi
     """Return whether all was read after its last candle had closed; of what is not listed, whether that was probed."""
     if not known.parts:
         return known.listing is not None and known.listing.probed_at_ms >= window.end_ms
-    return derivation.answers.cover(known.parts, known.closes_ms + stores.grace_ms)
+    return derivation.answers.cover(known.parts, max(known.closes_ms + stores.grace_ms, known.read_after_ms))
 
 
 def _ask_again(stores: Stores, known: Known, derivation: Derivation, judgement: Judgement) -> int | None:

@@ -42,7 +42,9 @@ def land(one: World) -> bool:
 
 
 def accept(one: World, window: Window = HOUR, keep: Literal["first", "last"] | None = None) -> list[Cell]:
-    return one.pipeline.accept(HOURLY, "BTCUSDT", window, reason="known outage", keep=keep, now_ms=one.clock())
+    return one.pipeline.accept(
+        HOURLY, "BTCUSDT", window, reason="known outage", keep=keep, declared=[HOURLY], now_ms=one.clock()
+    )
 
 
 def result(one: World, check: str) -> CheckResult:
@@ -66,7 +68,7 @@ def test_a_missing_candle_is_let_go(sim: World) -> None:
     sim.clock.now_ms += 48 * HOUR_MS
     assert run(sim)
     assert sim.pages("60") == asked
-    assert sim.pipeline.broken(HOURLY, [FEBRUARY], now_ms=sim.clock()) == []
+    assert sim.pipeline.broken(HOURLY, [FEBRUARY], declared=[HOURLY], now_ms=sim.clock()) == []
     assert sim.pipeline.verify(HOURLY, FEBRUARY, declared=[HOURLY], now_ms=sim.clock()).disagreements == ()
     (kept,) = sim.query("select reason, keep, window_start, window_end, evidence from kline.accepted")
     assert (kept.reason, kept.keep) == ("known outage", None)
@@ -110,7 +112,7 @@ def test_a_candle_that_fits_into_no_sink_cannot_be_accepted(sim: World) -> None:
 def test_what_cannot_be_accepted_is_one_sentence(sim: World, window: Window, reason: str, told: str) -> None:
     run(sim)
     with pytest.raises(UsageError, match=told):
-        sim.pipeline.accept(HOURLY, "BTCUSDT", window, reason=reason, keep=None, now_ms=sim.clock())
+        sim.pipeline.accept(HOURLY, "BTCUSDT", window, reason=reason, keep=None, declared=[HOURLY], now_ms=sim.clock())
     assert sim.query("select 1 from kline.accepted") == []
 
 

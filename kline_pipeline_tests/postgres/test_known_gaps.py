@@ -82,7 +82,7 @@ def test_a_month_with_a_known_gap_lands_and_warns_and_is_asked_for_no_more(sim: 
     assert run(sim)
     assert (sim.pages("60"), sim.pages("120")) == asked
     assert sim.pipeline.verify(HOURLY, FEBRUARY, declared=[HOURLY], now_ms=sim.clock()).disagreements == ()
-    assert sim.pipeline.broken(HOURLY, [FEBRUARY], now_ms=sim.clock()) == []
+    assert sim.pipeline.broken(HOURLY, [FEBRUARY], declared=[HOURLY], now_ms=sim.clock()) == []
 
 
 def test_while_the_coarser_candle_holds_volume_the_gap_is_never_known(sim: World) -> None:

@@ -163,7 +163,7 @@ def test_a_spoilt_batch_is_broken_moved_aside_and_read_again(sim: World) -> None
     whole = state(sim)
     (file,) = folder(sim).iterdir()
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    assert sim.pipeline.broken(HOURLY, [APRIL], now_ms=sim.clock()) == [APRIL]
+    assert sim.pipeline.broken(HOURLY, [APRIL], declared=[HOURLY], now_ms=sim.clock()) == [APRIL]
     with pytest.raises(CorruptFile, match="digest differs"):
         sim.pipeline.derive(HOURLY, [APRIL], now_ms=sim.clock())
     asked = sim.pages("60")
@@ -171,14 +171,14 @@ def test_a_spoilt_batch_is_broken_moved_aside_and_read_again(sim: World) -> None
     assert sim.pages("60") - asked == 1
     assert state(sim) == whole
     assert (sim.settings.home / "work/corrupt/linear/60/BTCUSDT/2024-04-01" / file.name).exists()
-    assert sim.pipeline.broken(HOURLY, [APRIL], now_ms=sim.clock()) == []
+    assert sim.pipeline.broken(HOURLY, [APRIL], declared=[HOURLY], now_ms=sim.clock()) == []
 
 
 def test_what_a_sink_lost_is_broken(sim: World) -> None:
     assert run(sim)
     sim.query("delete from kline.candles where open_time = '2024-04-10 05:00Z'")
-    assert sim.pipeline.broken(HOURLY, [APRIL], now_ms=sim.clock()) == [APRIL]
+    assert sim.pipeline.broken(HOURLY, [APRIL], declared=[HOURLY], now_ms=sim.clock()) == [APRIL]
     assert run(sim)
-    assert sim.pipeline.broken(HOURLY, [APRIL], now_ms=sim.clock()) == []
+    assert sim.pipeline.broken(HOURLY, [APRIL], declared=[HOURLY], now_ms=sim.clock()) == []
     (sim.settings.home / "snapshots/linear/60/BTCUSDT/2024-04-01.parquet").write_bytes(b"spoilt")
-    assert sim.pipeline.broken(HOURLY, [APRIL], now_ms=sim.clock()) == [APRIL]
+    assert sim.pipeline.broken(HOURLY, [APRIL], declared=[HOURLY], now_ms=sim.clock()) == [APRIL]

@@ -140,10 +140,10 @@ def test_what_never_landed_is_unfinished_and_broken(sim: World) -> None:
     sim.pipeline.fill(HOURLY, [cell])
     sim.pipeline.derive(HOURLY, [cell], now_ms=sim.clock())
     assert unfinished(sim, HOURLY) == [cell]
-    assert sim.pipeline.broken(HOURLY, [cell], now_ms=sim.clock()) == [cell]
+    assert sim.pipeline.broken(HOURLY, [cell], declared=[HOURLY], now_ms=sim.clock()) == [cell]
     run(sim, HOURLY, cell)
     assert unfinished(sim, HOURLY) == []
-    assert sim.pipeline.broken(HOURLY, [cell], now_ms=sim.clock()) == []
+    assert sim.pipeline.broken(HOURLY, [cell], declared=[HOURLY], now_ms=sim.clock()) == []
 
 
 def test_what_the_exchange_refuses_is_asked_for_once_a_day(sim: World) -> None:
