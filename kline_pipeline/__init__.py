@@ -8,9 +8,12 @@ The map, in the order of the flow:
     raw_batches/    what arrived, as it arrived, and what is still missing
     candles/        what it means: one exact row per open time
     checks/         is it true: one module per rule
-    evidence/       what proves it: the coverage ledger, listings, revisions
+    evidence/       what proves it: the coverage ledger, listings, revisions, what alerts remember
+    alerting/       who is told of it: episodes, messages, targets
     sinks/          where it lands: the table in PostgreSQL, the snapshots in Parquet
     stages/         one partition through each step of the flow, and what has landed read back
+    stored_partitions
+                    what stands on the partitions: verdicts, checks, what is still to be done
     pipeline        the whole flow for a range, without Dagster
     direct/         past the flow: candles straight from the exchange, complete or an exception, without a database
     opening         everything these need, opened from the settings and closed in order
@@ -22,6 +25,7 @@ The map, in the order of the flow:
     files           folders, local or in an object store, with atomic replacement
     config, log, errors
                     settings (the only reader of the environment), log lines, the one tree of errors
+    locations       what a URL or a path in a setting must look like
     simulator/      a Bybit on this machine; imports nothing of ours
 
 Nothing is imported here, so that one part can be used without the others.

@@ -148,14 +148,8 @@ def find_gaps(series: str | Series, start: Time, end: Time) -> pd.DataFrame:
         StorageError: the database or a folder failed, or a snapshot is not what was landed.
     """
     _, _, lacks = _stored(_series(series), start, end)
-    frame = pd.DataFrame(
-        {
-            "start": [gap.window.start_ms for gap in lacks],
-            "end": [gap.window.end_ms for gap in lacks],
-            "candles": [gap.candles for gap in lacks],
-            "why": [gap.why for gap in lacks],
-        }
-    )
+    rows = [(gap.window.start_ms, gap.window.end_ms, gap.candles, gap.why) for gap in lacks]
+    frame = pd.DataFrame(rows, columns=["start", "end", "candles", "why"])
     return frame.assign(**{name: pd.to_datetime(frame[name], unit="ms", utc=True) for name in ("start", "end")})
 
 
@@ -181,7 +175,7 @@ def coverage(*series: str | Series) -> pd.DataFrame:
                 if not wanted or key in wanted:
                     counts = (row.expected, row.present, row.missing, row.known_missing)
                     rows.append((str(key), row.date, row.state, *counts))
-    columns = "series date state expected present missing known".split()
+    columns = ["series", "date", "state", "expected", "present", "missing", "known"]
     return pd.DataFrame(list(dict.fromkeys(rows)), columns=columns)
 
 

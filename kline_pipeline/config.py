@@ -12,37 +12,12 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from kline_pipeline import locations
 from kline_pipeline.errors import ConfigError
 
 _HOST_CEILING_PER_S = 110  # 600 requests per 5 s and IP are Bybit's limit (bybit-v5.md 3.1); we stay below it
 
 _HOUR_S, _DAY_S, _YEAR_S = 3600, 86_400, 31_536_000
-
-
-def _http_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        msg = "must begin with http:// or https://"
-        raise ValueError(msg)
-    return value.rstrip("/")
-
-
-def _optional_http_url(value: str | None) -> str | None:
-    return None if value is None else _http_url(value)
-
-
-def _postgres_url(value: SecretStr | None) -> SecretStr | None:
-    if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-        msg = "must be a postgresql:// URL"
-        raise ValueError(msg)
-    return value
-
-
-def _cache_url(value: SecretStr | None) -> SecretStr | None:
-    text = value.get_secret_value() if value is not None else "none"
-    if text != "none" and not (text.removeprefix("file:") and text.startswith(("file:", "redis://", "rediss://"))):
-        msg = "must be file:FOLDER, redis://HOST:PORT/N or none"
-        raise ValueError(msg)
-    return value
 
 
 class BybitSettings(BaseSettings):
@@ -57,7 +32,7 @@ class BybitSettings(BaseSettings):
         env_ignore_empty=True,
     )
 
-    base_url: Annotated[str, AfterValidator(_http_url)] = Field(
+    base_url: Annotated[str, AfterValidator(locations.http_url)] = Field(
         default="https://api.bybit.com", description="host of the v5 API: Bybit, a regional host, or a simulator"
     )
     requests_per_second: float = Field(
@@ -84,7 +59,7 @@ class BybitSettings(BaseSettings):
         le=_DAY_S,
         description="no process asks anything this long after HTTP 403 'access too frequent', seconds",
     )
-    cache_url: Annotated[SecretStr | None, AfterValidator(_cache_url)] = Field(
+    cache_url: Annotated[SecretStr | None, AfterValidator(locations.cache_url)] = Field(
         default=None, description="pages of `fetch` and `latest`: file:FOLDER, redis://HOST or none; KLINE_HOME/cache"
     )
     cache_ttl_days: float = Field(
@@ -116,7 +91,7 @@ class KlineSettings(BaseSettings):
 
     home: Path | None = Field(default=None, description="folder of everything local; nearest .kline upward")
     datasets_file: Path | None = Field(default=None, description="datasets.toml; else KLINE_HOME/datasets.toml")
-    database_url: Annotated[SecretStr | None, AfterValidator(_postgres_url)] = Field(
+    database_url: Annotated[SecretStr | None, AfterValidator(locations.postgres_url)] = Field(
         default=None, description="postgresql://...; without it an embedded server under KLINE_HOME"
     )
     work_url: str | None = Field(default=None, description="raw batches and working candles: path or fsspec URL")
@@ -137,7 +112,7 @@ class KlineSettings(BaseSettings):
     keep_days: int = Field(
         default=30, ge=1, le=3650, description="Dagster's runs and outdated events are pruned after so many days"
     )
-    ui_url: Annotated[str | None, AfterValidator(_optional_http_url)] = Field(
+    ui_url: Annotated[str | None, AfterValidator(locations.optional_http_url)] = Field(
         default=None, description="where people reach Dagster's UI, for links; http://127.0.0.1 and the port of `up`"
     )
     alert_urls: SecretStr | None = Field(
@@ -169,7 +144,7 @@ class Settings:
     """
 
     def __init__(self, bybit: BybitSettings, kline: KlineSettings, *, simulated: bool = False) -> None:
-        self.home = _home(kline.home)
+        self.home = locations.home(kline.home)
         self.simulated = simulated or self.home.name == "simulated"
         # The key is one of the real exchange: a simulator would refuse it.
         self.bybit = bybit.model_copy(update={"api_key": None, "api_secret": None}) if self.simulated else bybit
@@ -180,9 +155,9 @@ class Settings:
         own_file = self.home / "datasets.toml"
         chosen = kline.datasets_file or (own_file if own_file.exists() else None)
         self.datasets_file = chosen.absolute() if chosen else None
-        self.work_url = _location(kline.work_url, self.home / "work", simulated=self.simulated)
-        self.snapshot_url = _location(kline.snapshot_url, self.home / "snapshots", simulated=self.simulated)
-        self.cache_url = _cache_location(bybit.cache_url, self.home / "cache", simulated=self.simulated)
+        self.work_url = locations.location(kline.work_url, self.home / "work", simulated=self.simulated)
+        self.snapshot_url = locations.location(kline.snapshot_url, self.home / "snapshots", simulated=self.simulated)
+        self.cache_url = locations.cache_location(bybit.cache_url, self.home / "cache", simulated=self.simulated)
         self.gap_confirm_after_s = kline.gap_confirm_after_s
         self.fresh_after_s = kline.fresh_after_s
         self.run_partitions = kline.run_partitions
@@ -211,6 +186,11 @@ class Settings:
         except OSError as exc:
             raise ConfigError(f"KLINE_HOME cannot be entered: {exc.filename}: {exc.strerror}; set another one") from exc
 
+    @property
+    def program(self) -> str:
+        """What a person types before a command on the same KLINE_HOME."""
+        return "kline-pipeline --simulate" if self.simulated else "kline-pipeline"
+
     def export(self) -> None:
         """Write what was resolved to the environment, so that processes started from here agree with this one."""
         os.environ["KLINE_HOME"] = str(self.home)
@@ -238,33 +218,6 @@ class Settings:
 def user_cache_folder() -> Path:
     """Return the folder for what all KLINE_HOMEs of a user share, such as the file of the request budget."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kline-pipeline"
-
-
-def _home(configured: Path | None) -> Path:
-    if configured is not None:
-        return configured.expanduser().absolute()
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / ".kline").is_dir():
-            return folder / ".kline"
-    return here / ".kline"
-
-
-def _location(configured: str | None, default: Path, *, simulated: bool) -> str:
-    if configured is None or simulated:
-        return str(default)
-    return configured if "://" in configured else str(Path(configured).expanduser().absolute())
-
-
-def _cache_location(configured: SecretStr | None, default: Path, *, simulated: bool) -> SecretStr | None:
-    if configured is None or simulated:
-        return SecretStr(f"file:{default}")
-    text = configured.get_secret_value()
-    if text == "none":
-        return None
-    if text.startswith("file:"):
-        return SecretStr(f"file:{Path(text.removeprefix('file:')).expanduser().absolute()}")
-    return configured
 
 
 def _sentence(exc: ValidationError) -> str:

@@ -11,8 +11,10 @@ from kline_pipeline import datasets
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.assets import dataset_assets
+from kline_pipeline.defs.automation.alerts import alert_sensors
 from kline_pipeline.defs.automation.asking_again import asking_again_sensors
 from kline_pipeline.defs.automation.follow import follow_sensors
+from kline_pipeline.defs.automation.housekeeping import housekeeping
 from kline_pipeline.defs.automation.jobs import dataset_jobs
 from kline_pipeline.defs.automation.left_behind import left_behind_sensors
 from kline_pipeline.defs.automation.schedules import schedules
@@ -29,15 +31,20 @@ def definitions_of(declared: Iterable[Dataset], *, run_partitions: int = MOST_CE
         run_partitions: most partitions of one run of a backfill, KLINE_RUN_PARTITIONS.
     """
     found = tuple(declared)
-    chains = [(dataset, dataset_assets(dataset, run_partitions=run_partitions)) for dataset in found]
+    chains = [(dataset, dataset_assets(dataset, declared=found, run_partitions=run_partitions)) for dataset in found]
     return dg.Definitions(
         assets=[asset for _, chain in chains for asset in chain],
         asset_checks=[
             check for dataset, (_, candles, *_) in chains for check in candle_checks(dataset, candles, found)
         ],
         jobs=[*dataset_jobs(found)],
-        schedules=[*schedules(found)],
-        sensors=[*follow_sensors(found), *asking_again_sensors(found), *left_behind_sensors(found)],
+        schedules=[*schedules(found), housekeeping()],
+        sensors=[
+            *follow_sensors(found),
+            *asking_again_sensors(found),
+            *left_behind_sensors(found),
+            *alert_sensors(found),
+        ],
         resources=resources(),
         executor=dg.in_process_executor,
     )

@@ -37,13 +37,15 @@ tried, what came back, what to do. `retryable` lives on the class and the retry 
     |   |-- DatabaseUnavailable     retryable: no server answers, or it went away
     |   |-- VenueMismatch           the store belongs to another exchange
     |   `-- CorruptFile             a file of ours cannot be read back
-    `-- QuarantinedPartitions       some partitions broke a rule and were not landed
+    |-- QuarantinedPartitions       some partitions broke a rule and were not landed
+    `-- AlertsNotDelivered          a target did not take an alert; it is sent again
 """
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 __all__ = [
+    "AlertsNotDelivered",
     "AuthenticationRefused",
     "BadCategory",
     "BadInterval",
@@ -312,3 +314,7 @@ class QuarantinedPartitions(KlineError):
     def __init__(self, message: str, *, reasons: Mapping[str, str]) -> None:
         super().__init__(message)
         self.reasons = dict(reasons)
+
+
+class AlertsNotDelivered(KlineError):
+    """A target did not take an alert, or is none; what it did not take is kept and sent again."""

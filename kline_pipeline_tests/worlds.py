@@ -18,6 +18,7 @@ from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import to_ms
 from kline_pipeline.pipeline import Pipeline
 from kline_pipeline.simulator.exchange import Exchange
+from kline_pipeline.simulator.history import History
 from kline_pipeline.simulator.market import SyntheticHistory
 from kline_pipeline.simulator.transport import SimulatorTransport
 from kline_pipeline.stages.land import Landing
@@ -97,11 +98,17 @@ class World:
 
 @contextmanager
 def world(
-    settings: Settings, database: Database, *, now: str = "2024-04-10 12:34:56", seed: int = 7
+    settings: Settings,
+    database: Database,
+    *,
+    now: str = "2024-04-10 12:34:56",
+    seed: int = 7,
+    history: History | None = None,
 ) -> Iterator[World]:
-    """Open a world whose clock stands at `now`."""
+    """Open a world whose clock stands at `now`; without a history its candles are drawn by the seed."""
     clock = Clock(ms(now))
-    exchange = Exchange(SyntheticHistory(seed, now_ms=clock()), clock=clock, requests_per_5s=10**9)
+    told = history if history is not None else SyntheticHistory(seed, now_ms=clock())
+    exchange = Exchange(told, clock=clock, requests_per_5s=10**9)
     bybit = settings.with_base_url("http://127.0.0.1:1").bybit.model_copy(update={"retry_initial_delay_s": 0.0})
     with BybitClient(
         bybit, budget=NoBudget(), transport=SimulatorTransport(exchange), sleep=lambda _: None, clock_ms=clock

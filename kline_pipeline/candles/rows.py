@@ -40,12 +40,13 @@ class Rows:
     def of(cls, batches: Sequence[RawBatch], window: Window, interval: Interval) -> Self:
         """Return the rows of all batches of a partition."""
         pages = sorted(
-            (record.server_time_ms, batch.name.id, position, number, record)
+            # Of two answers within one millisecond of the exchange's clock the one received later is newer.
+            (record.server_time_ms, record.receive_time_ms, batch.name.id, position, number, record)
             for number, batch in enumerate(batches)
             for position, record in enumerate(batch.pages)
         )
-        rank = {(number, position): place for place, (_, _, position, number, _) in enumerate(pages)}
-        answers = Answers.of([(batch_id, record) for _, batch_id, *_, record in pages], window, interval)
+        rank = {(number, position): place for place, (*_, position, number, _) in enumerate(pages)}
+        answers = Answers.of([(batch_id, record) for _, _, batch_id, *_, record in pages], window, interval)
         tables = [canonical_candles(batch.rows) for batch in batches]
         table = pa.concat_tables(tables) if tables else empty_candles()
         times = table["open_time_ms"].to_numpy()

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kline_pipeline.checks.report import CheckResult, Offender
+from kline_pipeline.evidence.let_in import NOTHING, LetIn
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.schema import NUMBER_COLUMNS, decimals
 from kline_pipeline.market.window import Window
@@ -65,21 +66,27 @@ class Aggregate:
     listed: Sequence[Window]
 
 
-def judge(chain: Chain, aggregates: Sequence[Aggregate], *, repair: str) -> CheckResult:
+def judge(chain: Chain, aggregates: Sequence[Aggregate], *, repair: str, let_in: LetIn = NOTHING) -> CheckResult:
     """Return the result of the rule for one partition; errors are listed before warnings.
 
     Args:
         chain: the partition and its neighbours.
         aggregates: every pair of series to which the partition belongs, as the finer or the coarser one.
         repair: the command that mends it.
+        let_in: what a person accepted is a warning, with the reason.
     """
     linked, unlinked, warnings = _chain(chain)
-    added_up, not_added_up, errors = 0, 0, []
+    added_up, not_added_up = 0, 0
+    errors: list[Offender] = []
     for aggregate in aggregates:
         compared, not_compared, offenders = _aggregate(aggregate)
         added_up, not_added_up = added_up + compared, not_added_up + not_compared
-        errors += [one for one in offenders if (one.open_time_ms or 0) >= STRICT_FROM_MS]
-        warnings += [one for one in offenders if (one.open_time_ms or 0) < STRICT_FROM_MS]
+        for one in offenders:
+            decision = let_in.decision(_time(one))
+            if decision is not None:
+                warnings.append(Offender(one.open_time_ms, f"accepted: {decision.reason}: {one.what}"))
+            else:
+                (errors if _time(one) >= STRICT_FROM_MS else warnings).append(one)
     errors.sort(key=_time)
     warnings.sort(key=_time)
     return CheckResult.of(
@@ -179,6 +186,7 @@ def _added_up(fine: pa.Table, floors: NDArray[np.int64]) -> dict[str, Any]:
     sums = table.group_by("slot", use_threads=False).aggregate(
         [("high", "max"), ("low", "min"), ("volume", "sum"), ("turnover", "sum")]
     )
+    sums = sums.sort_by("slot")  # Arrow returns groups in another order than they came (seen on real data)
     return {
         "open": decimals(fine["open"].take(pa.array(first))),
         "high": sums["high_max"],

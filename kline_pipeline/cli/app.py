@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kline_pipeline.cli import (
+    accept,
     backfill,
     cache,
     coverage,
@@ -59,6 +60,7 @@ app.command()(coverage.coverage)
 app.command()(repair.repair)
 app.command()(rebuild.rebuild)
 app.command()(verify.verify)
+app.command()(accept.accept)
 app.command()(simulate.simulate)
 app.add_typer(db.app, name="db")
 app.add_typer(cache.app, name="cache")

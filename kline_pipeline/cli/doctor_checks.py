@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from kline_pipeline.alerting.delivery import targets
 from kline_pipeline.bybit.auth import KeyInfo
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.bybit.connection import Connection
@@ -35,7 +36,7 @@ _SKEW_FAIL_MS: Final = 5_000  # the exchange refuses what was signed longer ago 
 _ENDS_SOON: Final = timedelta(days=7)
 _FEW_BYTES: Final = 10 * 10**9
 _TOO_FEW_BYTES: Final = 10**9
-_CHECKS: Final = ("settings", "disk", "database", "request budget", "exchange", "clock", "API key")
+_CHECKS: Final = ("settings", "disk", "database", "request budget", "exchange", "clock", "API key", "alerts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def examine(settings: Settings, *, clock_ms: Callable[[], int] = lambda: time.ti
         patient = _Patient(settings, stack, clock_ms)
         looks = (
             patient.settings, patient.disk, patient.database, patient.budget, patient.exchange, patient.clock,
-            patient.key,
+            patient.key, patient.alerts,
         )  # fmt: skip
         return [_found(check, look) for check, look in zip(_CHECKS, looks, strict=True)]
 
@@ -202,6 +203,15 @@ class _Patient:
         if self._client is None:
             return _not_asked(self._silence)
         return key_seen(self._client.key_info(), self._client.server_time_ms_seen)
+
+    def alerts(self) -> Seen:
+        """Look whether each URL of KLINE_ALERT_URLS can be used; nothing is sent."""
+        good, wrong = targets(self._settings.alert_urls)
+        if wrong:
+            return "FAIL", "; ".join(map(str, wrong))
+        if not good:
+            return "ok", "go nowhere, as KLINE_ALERT_URLS is not set; failures are red in the UI all the same"
+        return "ok", f"go to {', '.join(target.shown for target in good)}"
 
 
 def key_seen(info: KeyInfo, now_ms: int) -> Seen:

@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress_of(runs: "Sequence[RangeRun]", ui: str | None) -> "Iterator[Callable[[RunEvent], None]]":
+def progress_of(
+    runs: "Sequence[RangeRun]", ui: str | None, *, assets: "Sequence[str]" = ()
+) -> "Iterator[Callable[[RunEvent], None]]":
     """Show a bar while runs are executed, and give the function that takes their events.
 
     Args:
         runs: all that will be executed.
         ui: address of Dagster's UI, for the link of each run; None where there is none.
+        assets: that are materialized; empty for all.
     """
-    state = RunProgress(runs, clock_s=time.monotonic)
+    state = RunProgress(runs, assets=assets, clock_s=time.monotonic)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),

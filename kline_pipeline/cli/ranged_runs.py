@@ -82,8 +82,13 @@ def prepare(
     return Plan(settings, tuple(selection for selection, _ in selections), now_ms, tuple(added))
 
 
-def execute(plan: Plan, work: "Opened") -> list[RunOutcome]:
+def execute(plan: Plan, work: "Opened", *, assets: Sequence[str] = ()) -> list[RunOutcome]:
     """Run the selections through Dagster with a progress bar, and return what became of each run.
+
+    Args:
+        plan: what is to be run.
+        work: the pipeline's database.
+        assets: last parts of the keys to materialize; empty for all.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the runs are canceled.
@@ -92,8 +97,8 @@ def execute(plan: Plan, work: "Opened") -> list[RunOutcome]:
         for run_id in close_orphans(plan.settings, instance, work.database):
             say(f"run {run_id[:8]} was left behind by a process that is gone; it is closed")
         runs = runs_of(plan, instance)
-        with progress_of(runs, ui_url(plan.settings)) as on_progress:
-            return execute_runs(plan.settings, runs, on_progress=on_progress, workers=_WORKERS)
+        with progress_of(runs, ui_url(plan.settings), assets=assets) as on_progress:
+            return execute_runs(plan.settings, runs, on_progress=on_progress, workers=_WORKERS, assets=assets)
 
 
 def runs_of(plan: Plan, instance: "DagsterInstance") -> list[RangeRun]:

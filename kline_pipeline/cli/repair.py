@@ -82,6 +82,7 @@ def _look(
         cells = stored_cells(work, dataset, one, start=start, end=end, now_ms=now_ms)
         looked_at += len(cells)
         if broken := _broken(work, dataset, cells, declared, now_ms):
+            work.pipeline.distrust_inconsistent(dataset, list(broken), declared=declared)
             found.append((dataset, one, broken))
     return looked_at, found
 
@@ -91,7 +92,7 @@ def _broken(
 ) -> "Broken":
     """Return what of the partitions a repair has something to do on, with what disagrees in each."""
     found = {}
-    for cell in work.pipeline.broken(dataset, cells, now_ms=now_ms):
+    for cell in work.pipeline.broken(dataset, cells, declared=declared, now_ms=now_ms):
         verified = work.pipeline.verify(dataset, cell, declared=declared, now_ms=now_ms)
         found[cell] = verified.disagreements or [_UNFINISHED]
     return found

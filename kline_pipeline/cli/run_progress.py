@@ -15,6 +15,7 @@ _RATE_OVER_S: Final = 10.0
 @dataclass(slots=True)
 class _Run:
     run: RangeRun
+    stages: int
     through: set[tuple[str, Cell]] = field(default_factory=set)
     pages: int = 0
     fetched: float = 0.0
@@ -26,9 +27,8 @@ class _Run:
         """Partitions that are done; one that got through some of its assets counts for a part."""
         if self.finished:
             return len(self.run.cells)
-        stages = 2 + len(self.run.dataset.sinks)  # raw batches, candles, and one asset per sink
         fetched = self.fetched * len(self.run.cells) if self.fetching else 0.0
-        return (len(self.through) + fetched) / stages
+        return (len(self.through) + fetched) / self.stages
 
 
 class RunProgress:
@@ -39,10 +39,11 @@ class RunProgress:
         total: partitions of all runs.
     """
 
-    def __init__(self, runs: Sequence[RangeRun], *, clock_s: Callable[[], float]) -> None:
+    def __init__(self, runs: Sequence[RangeRun], *, clock_s: Callable[[], float], assets: Sequence[str] = ()) -> None:
         self.doing = "starting"
         self.total = sum(len(run.cells) for run in runs)
         self._clock_s = clock_s
+        self._assets = assets
         self._began_s = clock_s()
         self._runs: dict[str, _Run] = {}
         self._lost = 0
@@ -84,7 +85,8 @@ class RunProgress:
     def _hear(self, event: RunEvent) -> None:
         name = event.run.dataset.name
         if event.run_id not in self._runs:
-            self._runs[event.run_id] = _Run(event.run)
+            # Raw batches, candles, and one asset per sink.
+            self._runs[event.run_id] = _Run(event.run, len(self._assets) or 2 + len(event.run.dataset.sinks))
             self.doing = f"{name} run {event.run_id[:8]}"
         one = self._runs[event.run_id]
         if event.kind == "fetched":

@@ -92,7 +92,8 @@ def totals(lines: Sequence[Line]) -> dict[str, int]:
 
 def by_series(lines: Sequence[Line]) -> "Table":
     """Return the closing table of a command: one row per series, its dates, sums and states."""
-    table = _table("series", "dates", *_NUMBERS, "state")
+    numbers = _numbers(lines)
+    table = _table("series", "dates", *numbers, "state")
     for key in dict.fromkeys(line.series for line in lines):
         own = [line for line in lines if line.series == key]
         counts = totals(own)
@@ -100,16 +101,18 @@ def by_series(lines: Sequence[Line]) -> "Table":
         told = ", ".join(state if len(states) == 1 else f"{count} {state}" for state, count in states.items())
         dates = f"{own[0].date} .. {own[-1].date} ({len(own)})" if len(own) > 1 else f"{own[0].date}"
         good = all(line.good for line in own)
-        table.add_row(key, dates, *(f"{counts[name]:,}" for name in _NUMBERS), told, style=None if good else "red")
+        table.add_row(key, dates, *(f"{counts[name]:,}" for name in numbers), told, style=None if good else "red")
     return table
 
 
 def by_partition(lines: Sequence[Line]) -> "Table":
     """Return one row per partition."""
-    table = _table("series", "date", *_NUMBERS, "state")
+    numbers = _numbers(lines)
+    table = _table("series", "date", *numbers, "state")
     for line in lines:
-        numbers = (f"{count:,}" for count in (line.expected, line.present, line.missing, line.known))
-        table.add_row(line.series, str(line.date), *numbers, line.state, style=None if line.good else "red")
+        counts = totals([line])
+        told = (f"{counts[name]:,}" for name in numbers)
+        table.add_row(line.series, str(line.date), *told, line.state, style=None if line.good else "red")
     return table
 
 
@@ -139,6 +142,11 @@ def told_known(lines: Sequence[Line]) -> list[str]:
 
 
 _NUMBERS = ("expected", "present", "missing", "known")
+
+
+def _numbers(lines: Sequence[Line]) -> tuple[str, ...]:
+    """Return the columns of counts; known gaps are rare, and without them a narrow terminal has room for the rest."""
+    return _NUMBERS if any(line.known for line in lines) else _NUMBERS[:-1]
 
 
 def _table(*columns: str) -> "Table":

@@ -19,6 +19,12 @@ def migration_lock(connection: Connection) -> None:
     connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATIONS})
 
 
+def take_alert_lock(connection: Connection) -> bool:
+    """Take the lock of sending alerts to the end of the transaction, and return whether it was free."""
+    taken = connection.execute(text("select pg_try_advisory_xact_lock(:key)"), {"key": _key("alerts")}).scalar()
+    return bool(taken)
+
+
 def hold_run_lock(connection: Connection, run_id: str) -> bool:
     """Take the lock of a run for the life of the session, and return whether it was free."""
     taken = connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": _key(f"run {run_id}")}).scalar()

@@ -29,7 +29,7 @@ def upgrade(engine: Engine) -> None:
         migration_lock(connection)
         for schema in _absent_schemas(connection):
             connection.execute(text(f"create schema {schema}"))
-        config = _config()
+        config = alembic_config()
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
@@ -57,14 +57,15 @@ def current(connection: Connection) -> str | None:
 @cache
 def head() -> str:
     """Return the newest revision of this release."""
-    newest = ScriptDirectory.from_config(_config()).get_current_head()
+    newest = ScriptDirectory.from_config(alembic_config()).get_current_head()
     if newest is None:
         msg = "the package has no migrations; install it again"
         raise StorageError(msg)
     return newest
 
 
-def _config() -> Config:
+def alembic_config() -> Config:
+    """Return where the revisions are; a connection is set by the caller as attribute."""
     config = Config()
     config.set_main_option("script_location", "kline_pipeline.database:migrations")
     config.set_main_option("path_separator", "os")

@@ -3,6 +3,7 @@
 from typing import Final
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -129,6 +130,7 @@ coverage = Table(
     Column("prune_epoch", Integer, nullable=False, server_default=text("0")),
     Column("known_missing", Integer, nullable=False, server_default=text("0")),
     _moment("ask_again_at", nullable=True),
+    _moment("read_after", nullable=True),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
 )
 coverage_days = Table(
@@ -185,4 +187,42 @@ rate_budget = Table(
     _moment("slot_at", nullable=True),
     Column("lag_s", Double, nullable=False, server_default=text("0")),
     _moment("lag_until", nullable=True),
+)
+alert_cursor = Table(
+    "alert_cursor",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
+    Column("storage_id", BigInteger),
+)
+alert_episodes = Table(
+    "alert_episodes",
+    metadata,
+    Column("asset", Text, primary_key=True),
+    Column("partition", Text, primary_key=True),
+    Column("check_name", Text, primary_key=True),
+    _moment("since"),
+    Column("run_id", Text, nullable=False),
+    Column("severity", Text, CheckConstraint("severity in ('ERROR', 'WARN')", name="severity"), nullable=False),
+    Column("repair", Text, nullable=False),
+    Column("run_assets", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+)
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("sequence", BigInteger, Identity(always=True), primary_key=True),
+    Column("alert_id", Text, nullable=False),
+    _moment("made_at"),
+    Column("severity", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("alert_id"),
+)
+alert_deliveries = Table(
+    "alert_deliveries",
+    metadata,
+    Column("alert_id", Text, ForeignKey(f"{SCHEMA}.alerts.alert_id", ondelete="CASCADE"), primary_key=True),
+    Column("target", Text, primary_key=True),
+    _moment("delivered_at", nullable=True),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("last_error", Text),
 )

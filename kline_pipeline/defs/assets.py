@@ -16,7 +16,7 @@ from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.check_metadata import asset_check_result
 from kline_pipeline.defs.marks import pages_teller
-from kline_pipeline.defs.partition_results import Landed, inline_check, landing_results, partition_keys
+from kline_pipeline.defs.partition_results import CellPartitions, Landed, inline_check, landing_results, partition_keys
 from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS, partition_key
 from kline_pipeline.defs.symbols import partitions_name
 from kline_pipeline.errors import KlineError
@@ -27,6 +27,7 @@ from kline_pipeline.stages.land import SINK_CHECKS, Landing
 
 PROGRESS_MARK: Final = "PROGRESS"  # begins the log message of each partition and step; the progress bar reads them
 WAITING_MARK: Final = "WAITING"  # begins the log message of a step that waits to be tried again
+REPAIR_TAG: Final = "kline/repair"  # a run that also reads again what contradicts other series
 _RETRIES: Final = 3
 _RETRY_WAIT_S: Final = 30.0
 _GRAINS: Final = {
@@ -51,9 +52,7 @@ def partitions_def(dataset: Dataset) -> dg.MultiPartitionsDefinition:
         timezone="UTC",
         end_offset=1,
     )
-    return dg.MultiPartitionsDefinition(
-        {"date": dates, "symbol": dg.DynamicPartitionsDefinition(name=partitions_name(dataset))}
-    )
+    return CellPartitions({"date": dates, "symbol": dg.DynamicPartitionsDefinition(name=partitions_name(dataset))})
 
 
 def asset_key(dataset: Dataset, name: str) -> dg.AssetKey:
@@ -67,11 +66,14 @@ def cell_of(key: str) -> Cell:
     return Cell(date.fromisoformat(day), symbol)
 
 
-def dataset_assets(dataset: Dataset, *, run_partitions: int = MOST_CELLS) -> list[dg.AssetsDefinition]:
+def dataset_assets(
+    dataset: Dataset, *, declared: Sequence[Dataset] = (), run_partitions: int = MOST_CELLS
+) -> list[dg.AssetsDefinition]:
     """Return raw_batches, candles and the sinks that the dataset has, in the order of the flow.
 
     Args:
         dataset: one of datasets.toml.
+        declared: all of them, with which a repair compares it.
         run_partitions: most partitions of one run, KLINE_RUN_PARTITIONS.
     """
     options: dict[str, Any] = {
@@ -79,13 +81,16 @@ def dataset_assets(dataset: Dataset, *, run_partitions: int = MOST_CELLS) -> lis
         "partitions_def": partitions_def(dataset),
         "backfill_policy": _backfill_policy(dataset, run_partitions),
     }
-    found = [_raw_batches(dataset, options), _candles(dataset, options)]
+    found = [_raw_batches(dataset, declared, options), _candles(dataset, options)]
     return found + [_sink(dataset, sink, options) for sink in dataset.sinks]
 
 
-def _raw_batches(dataset: Dataset, options: Mapping[str, Any]) -> dg.AssetsDefinition:
+def _raw_batches(dataset: Dataset, declared: Sequence[Dataset], options: Mapping[str, Any]) -> dg.AssetsDefinition:
     def raw_batches(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
         with _failures(context):
+            if REPAIR_TAG in context.run.tags:
+                again = pipeline.distrust_inconsistent(dataset, _cells(context), declared=declared)
+                context.log.info("read again, as they contradict others: %s", [partition_key(cell) for cell in again])
             on_pages = pages_teller(context.log.info)
             for cell, report in pipeline.fill(dataset, _cells(context), on_pages=on_pages).items():
                 _tell(context, "raw_batches", cell, _fill_facts(report))

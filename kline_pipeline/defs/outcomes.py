@@ -84,6 +84,13 @@ def parse_partition(key: str | None) -> Cell | None:
         return None
 
 
+def step_sentence(event: DagsterEvent) -> str:
+    """Return why a step failed, of its STEP_FAILURE: what it said itself, else the sentence of the error."""
+    failure = event.step_failure_data
+    description = failure.user_failure_data.description if failure.user_failure_data else None
+    return description or _sentence(failure.error)
+
+
 def _failed_cells(events: list[DagsterEvent]) -> tuple[FailedCell, ...]:
     return tuple(dict.fromkeys(cell for event in events for cell in _failed_cell(event)))
 
@@ -104,9 +111,7 @@ def _failed_cell(event: DagsterEvent) -> Iterator[FailedCell]:
 def _error(events: list[DagsterEvent]) -> str:
     for event in events:
         if event.event_type == DagsterEventType.STEP_FAILURE:
-            failure = event.step_failure_data
-            description = failure.user_failure_data.description if failure.user_failure_data else None
-            sentence = description or _sentence(failure.error)
+            sentence = step_sentence(event)
             if sentence:
                 return f"{event.step_key}: {sentence}"
     failures = [event.message or "" for event in events if event.event_type == DagsterEventType.RUN_FAILURE]

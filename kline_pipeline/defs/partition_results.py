@@ -35,6 +35,18 @@ class Landed:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+class CellPartitions(dg.MultiPartitionsDefinition):
+    """Partitions by two dimensions whose jobs can be backfilled over ranges.
+
+    The backfill of a job tags a run over a range with the dimensions of its first partition too, and Dagster then
+    takes that one for all of the run: one partition is materialized and the whole range reported as done.
+    """
+
+    def get_tags_for_partition_key(self, partition_key: str) -> Mapping[str, str]:
+        """Return the tags of a run over one partition: its key, without the dimensions."""
+        return {"dagster/partition": partition_key}
+
+
 def partitioned_check(
     asset: dg.AssetsDefinition, name: str, description: str, **options: Any
 ) -> Callable[[CheckBody], dg.AssetChecksDefinition]:

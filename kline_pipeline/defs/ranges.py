@@ -44,8 +44,7 @@ class RangeRun:
         """The tags that give a Dagster run these partitions."""
         first, last = partition_key(self.cells[0]), partition_key(self.cells[-1])
         if first == last:
-            day, symbol = first.split("|")
-            return {"dagster/partition": first, "dagster/partition/date": day, "dagster/partition/symbol": symbol}
+            return {"dagster/partition": first}
         return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
 
 

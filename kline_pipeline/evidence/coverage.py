@@ -87,6 +87,11 @@ def unfinished(connection: Connection, category: str, interval: str, *, closed_m
     return _chosen(connection, category, interval, ended, not_(finished), coverage.c.ask_again_at.is_(None))
 
 
+def distrust(connection: Connection, series_id: int, day: date, *, now_ms: int) -> None:
+    """Let nothing count as read that was read before now, so that the partition is read once more whole."""
+    _update(connection, series_id, day, {"read_after": _moment(now_ms), "read_whole": False})
+
+
 def raise_prune_epoch(connection: Connection, series_id: int, day: date) -> None:
     """Make every generation derived from now on higher than those before; a partition without a row has none."""
     here = (coverage.c.series_id == series_id, coverage.c.date == day)

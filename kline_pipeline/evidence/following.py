@@ -46,8 +46,11 @@ class _Look:
     grace_ms: int
     now_ms: int
 
-    def goes_on(self, symbol: str, *, again: bool) -> bool | None:
-        """Return whether the last life of an instrument goes on; None for one without a candle."""
+    def goes_on(self, symbol: str, *, again: bool, unclear: bool | None) -> bool | None:
+        """Return whether the last life of an instrument goes on; None for one without a candle.
+
+        `unclear` is what to return where its answers contradict each other: one instrument must not hold up the others.
+        """
         try:
             listing = listings.known_or_probed(
                 self.database,
@@ -60,6 +63,8 @@ class _Look:
             )
         except BadRequest:
             return None
+        except MalformedAnswer:
+            return unclear
         return listing.goes_on if listing.lives else None
 
 
@@ -89,7 +94,7 @@ def take_stock(
     delisted = _delisted(look, listed, before, going_on, known)
     for symbol in [one for one in known if one in listed and going_on.get(one) is False][:_MOST_PROBES]:
         if listed[symbol].status == "Trading":  # listed again under its old name
-            look.goes_on(symbol, again=True)
+            look.goes_on(symbol, again=True, unclear=None)
     new, not_yet = _new(look, dataset, {**closed, **listed}, known)
     return Stock(len(listed), new, not_yet, delisted)
 
@@ -121,7 +126,7 @@ def _delisted(
     ended = gone - set(known)
     for symbol in sorted(gone & set(known))[:_MOST_PROBES]:
         # Spot tells no end: while its newest candle is young, it may still be trading.
-        if not look.goes_on(symbol, again=symbol in going_on):
+        if not look.goes_on(symbol, again=symbol in going_on, unclear=True):
             ended.add(symbol)
     with look.database.translate_errors(), look.database.engine.begin() as connection:
         instruments.mark_closed(connection, look.category, ended)
@@ -135,7 +140,7 @@ def _new(
     # One that was announced has no candle yet, and all of its partitions would be red. Many at once are old ones.
     young = {symbol for symbol in followed if (offered[symbol].launch_time_ms or 0) > look.now_ms - _DAY_MS}
     doubted = sorted(followed if len(followed) <= _MOST_PROBES else young)
-    without = {symbol for symbol in doubted[:_MOST_PROBES] if look.goes_on(symbol, again=False) is None}
+    without = {symbol for symbol in doubted[:_MOST_PROBES] if look.goes_on(symbol, again=False, unclear=None) is None}
     without |= set(doubted[_MOST_PROBES:])
     declared = set(dataset.symbols) - set(known)
     return tuple(sorted(declared | (followed - without))), tuple(sorted(without))

@@ -11,7 +11,7 @@ from kline_pipeline.evidence.let_in import NOTHING, LetIn
 from kline_pipeline.evidence.series_ids import find_series_id
 from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.series import Series
-from kline_pipeline.market.window import Window
+from kline_pipeline.market.window import Window, to_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Known:
         closes_ms: end of the last candle that is listed; of the window where none is.
         let_in: known gaps, and what a person accepted.
         prune_epoch: how often raw batches were taken away.
+        read_after_ms: what was read before that is not trusted; 0 where all is.
     """
 
     row: Any | None
@@ -33,6 +34,7 @@ class Known:
     closes_ms: int
     let_in: LetIn
     prune_epoch: int
+    read_after_ms: int
 
 
 def known_of(connection: Connection, dataset: Dataset, cell: Cell) -> Known:
@@ -44,7 +46,9 @@ def known_of(connection: Connection, dataset: Dataset, cell: Cell) -> Known:
     key = find_series_id(connection, dataset.series(cell.symbol))
     row = None if key is None else coverage.row(connection, key, cell.date)
     let_in = let_in_of(connection, dataset.series(cell.symbol), window)
-    return Known(row, listing, parts, closes_ms, let_in, row.prune_epoch if row is not None else 0)
+    epoch = row.prune_epoch if row is not None else 0
+    read_after_ms = to_ms(row.read_after) if row is not None and row.read_after is not None else 0
+    return Known(row, listing, parts, closes_ms, let_in, epoch, read_after_ms)
 
 
 def let_in_of(connection: Connection, series: Series, window: Window) -> LetIn:

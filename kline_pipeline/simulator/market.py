@@ -87,7 +87,8 @@ class SyntheticHistory:
         if interval in {"W", "M"}:
             return self._calendar(instrument, interval, until_ms, limit, now_ms)
         step, parts, missing = MINUTES[interval] * MINUTE_MS, [], limit
-        until_ms = _alive_at_or_before(instrument, until_ms)
+        # A candle that opened by then is there, though its life may begin later in it.
+        until_ms = _alive_at_or_before(instrument, min(until_ms // step * step + step - 1, now_ms))
         while missing > 0 and until_ms >= instrument.lives[0][0]:
             last = until_ms // step * step
             first = max(last - (missing - 1) * step, instrument.lives[0][0] // step * step)

@@ -3,11 +3,13 @@
 Only the decision is recorded, with the offenders and their rows; the candles are derived and landed again by the flow.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from kline_pipeline.checks import well_formed
+from kline_pipeline.checks.report import CheckResult
 from kline_pipeline.database.locks import series_lock
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import UsageError
@@ -18,17 +20,21 @@ from kline_pipeline.evidence.series_ids import series_id
 from kline_pipeline.market.schema import NUMBER_COLUMNS
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import iso
+from kline_pipeline.stages.consistent import consistent_cell
 from kline_pipeline.stages.look import Looked, look
 from kline_pipeline.stages.stores import Stores
 
 
-def accept_window(stores: Stores, dataset: Dataset, symbol: str, decision: Accepted, *, now_ms: int) -> list[Cell]:
+def accept_window(
+    stores: Stores, dataset: Dataset, symbol: str, decision: Accepted, *, declared: Sequence[Dataset], now_ms: int
+) -> list[Cell]:
     """Record a decision about a window of a series, and return the partitions whose candles it concerns, ascending.
 
     Args:
         stores: of the KLINE_HOME.
         dataset, symbol: the series.
         decision: its window must lie on boundaries of the interval.
+        declared: all datasets, as `consistent` compares those of the same category.
         now_ms: when it was decided, UTC.
 
     Raises:
@@ -47,7 +53,10 @@ def accept_window(stores: Stores, dataset: Dataset, symbol: str, decision: Accep
         for cell in cells:
             names, known = stores.raw.names(series, cell.date), known_of(connection, dataset, cell)
             looked = look(stores, dataset, cell, known, names, now_ms=now_ms)
-            if offenders := _offenders(looked, decision, series):
+            offenders = _offenders(looked, decision, series)
+            if known.row is not None and known.row.generation is not None:
+                offenders += _inconsistent(consistent_cell(stores, dataset, cell, declared), decision)
+            if offenders:
                 evidence += offenders
                 concerned.append(cell)
         if not evidence:
@@ -56,6 +65,14 @@ def accept_window(stores: Stores, dataset: Dataset, symbol: str, decision: Accep
             )
         accepted.record(connection, series_id(connection, series), decision, evidence=evidence, now_ms=now_ms)
     return concerned
+
+
+def _inconsistent(result: CheckResult, decision: Accepted) -> list[dict[str, Any]]:
+    """Return the errors that `consistent` found inside the window; it names the first 20 of a partition."""
+    if result.passed or result.severity != "ERROR":
+        return []
+    inside = [one for one in result.offenders if one.open_time_ms is not None and one.open_time_ms in decision.window]
+    return [{"open_time": iso(one.open_time_ms or 0), "inconsistent": one.what} for one in inside]
 
 
 def _check(series: Series, decision: Accepted) -> None:

@@ -1,6 +1,6 @@
 """Which partitions a repair has something to do on, by the ledger, the raw batches and the sinks; nobody is asked.
 
-Nothing is written. A known gap and what a person accepted are not broken.
+Only what is distrusted is written down. A known gap and what a person accepted are not broken.
 """
 
 from collections.abc import Sequence
@@ -11,16 +11,20 @@ from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage
 from kline_pipeline.market.window import to_ms
+from kline_pipeline.stages.consistent import consistent_cell
 from kline_pipeline.stages.land import SINK_CHECKS, stored_result
 from kline_pipeline.stages.stores import Stores
 
 
-def broken_cells(stores: Stores, dataset: Dataset, cells: Sequence[Cell], *, now_ms: int) -> list[Cell]:
-    """Return those of some partitions that lack or spoil something, in the order given.
+def broken_cells(
+    stores: Stores, dataset: Dataset, cells: Sequence[Cell], *, declared: Sequence[Dataset], now_ms: int
+) -> list[Cell]:
+    """Return those of some partitions that lack or spoil something, or contradict others, in the order given.
 
     Args:
         stores: of the KLINE_HOME.
         dataset, cells: the partitions.
+        declared: all datasets, as `consistent` compares those of the same category.
         now_ms: decides what has closed.
 
     Raises:
@@ -35,8 +39,40 @@ def broken_cells(stores: Stores, dataset: Dataset, cells: Sequence[Cell], *, now
     return [
         cell
         for cell in cells
-        if not _is_done(rows.get(cell), closed_ms=closed_ms) or not _is_sound(stores, dataset, cell, rows[cell])
+        if not _is_done(rows.get(cell), closed_ms=closed_ms)
+        or not _is_sound(stores, dataset, cell, rows[cell])
+        or is_inconsistent(stores, dataset, cell, declared)
     ]
+
+
+def distrust_inconsistent(
+    stores: Stores, dataset: Dataset, cells: Sequence[Cell], *, declared: Sequence[Dataset], now_ms: int
+) -> list[Cell]:
+    """Have those of some landed partitions that contradict others read once more whole, and return them.
+
+    Args:
+        stores: of the KLINE_HOME.
+        dataset, cells: the partitions.
+        declared: all datasets.
+        now_ms: of the exchange; what it said before no longer counts.
+    """
+    with stores.database.translate_errors(), stores.database.engine.begin() as connection:
+        rows = coverage.rows(connection, dataset.category, dataset.interval.code)
+    keys = {Cell(row.date, row.symbol): row.series_id for row in rows if row.state == "landed"}
+    found = [cell for cell in cells if cell in keys and is_inconsistent(stores, dataset, cell, declared)]
+    with stores.database.translate_errors(), stores.database.engine.begin() as connection:
+        for cell in found:
+            coverage.distrust(connection, keys[cell], cell.date, now_ms=now_ms)
+    return found
+
+
+def is_inconsistent(stores: Stores, dataset: Dataset, cell: Cell, declared: Sequence[Dataset]) -> bool:
+    """Return whether `consistent` finds an error; a file that cannot be compared is another matter."""
+    try:
+        result = consistent_cell(stores, dataset, cell, declared)
+    except CorruptFile:
+        return False
+    return not result.passed and result.severity == "ERROR"
 
 
 def _is_done(row: Any | None, *, closed_ms: int) -> bool:

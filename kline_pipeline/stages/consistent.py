@@ -18,6 +18,7 @@ from kline_pipeline.checks.report import CheckResult
 from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.datasets import Cell, Dataset, next_date
 from kline_pipeline.evidence import listings
+from kline_pipeline.evidence.partitions import let_in_of
 from kline_pipeline.evidence.stored_series import stored_intervals
 from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.schema import empty_candles
@@ -44,6 +45,7 @@ def consistent_cell(stores: Stores, dataset: Dataset, cell: Cell, declared: Sequ
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
         listing = listings.read(connection, dataset.category, cell.symbol)
         stored = stored_intervals(connection, dataset.category, cell.symbol)
+        let_in = let_in_of(connection, dataset.series(cell.symbol), verdict.window)
     others = [
         one
         for one in declared
@@ -51,8 +53,9 @@ def consistent_cell(stores: Stores, dataset: Dataset, cell: Cell, declared: Sequ
     ]
     beside = _Beside(stores, cell.symbol, listing)
     chain = beside.chain(dataset, dataset.window(cell.date), own.candles)
-    repair = f"kline-pipeline repair {dataset.series(cell.symbol)} --from {cell.date} --to {cell.date}"
-    result = consistent.judge(chain, list(beside.aggregates(dataset, chain, [dataset, *others])), repair=repair)
+    repair = stores.command("repair", dataset, cell)
+    aggregates = list(beside.aggregates(dataset, chain, [dataset, *others]))
+    result = consistent.judge(chain, aggregates, repair=repair, let_in=let_in)
     marked = [one.open_time_ms for one in result.offenders if one.open_time_ms is not None]
     return msgspec.structs.replace(result, picture=candlestick(own.candles, verdict.window, marked))
 

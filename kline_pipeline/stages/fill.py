@@ -139,7 +139,10 @@ class Fill:
         return self.dataset.interval.closed_end(self.now_ms, self.stores.grace_ms)
 
     def _held_good(self, cell: Cell) -> list[Window]:
-        """Return what need not be fetched; once the last candle has closed, only what was read after that."""
+        """Return what need not be fetched; once the last candle has closed, only what was read after that.
+
+        What a repair distrusts does not count either.
+        """
         stores, series = self.stores, self.dataset.series(cell.symbol)
         with stores.database.translate_errors(), stores.database.engine.begin() as connection:
             series_lock(connection, series)
@@ -147,7 +150,7 @@ class Fill:
             if not names:
                 return []
             since_ms = known.closes_ms + stores.grace_ms
-            since_ms = since_ms if since_ms <= self.now_ms else 0
+            since_ms = max(since_ms if since_ms <= self.now_ms else 0, known.read_after_ms)
             row, generation = known.row, str(Generation.of(names, known.prune_epoch))
             stands = row is not None and (row.state, row.generation) == ("landed", generation)
             if row is not None and stands and (row.read_whole or not since_ms):

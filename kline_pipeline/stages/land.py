@@ -76,7 +76,7 @@ def stored_result(stores: Stores, dataset: Dataset, cell: Cell, check: str) -> C
         held = held_by(stores, sink, partition)
     except CorruptFile as exc:
         counts = {"rows": 0, "expected": partition.rows}
-        repair = f"kline-pipeline rebuild {partition.series} --from {cell.date} --to {cell.date}"
+        repair = stores.command("rebuild", dataset, cell)
         return CheckResult.of(check, [Offender(None, str(exc))], counts=counts, window=verdict.window, repair=repair)
     return _agrees(sink, verdict, partition, held)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from kline_pipeline.candles.derive import Derivation, Generation, derive
 from kline_pipeline.checks.verdict import Judgement, Verdict, judge, verdict_of
 from kline_pipeline.datasets import Cell, Dataset
-from kline_pipeline.evidence.let_in import NOTHING, LetIn
 from kline_pipeline.evidence.partitions import Known
 from kline_pipeline.market.window import Window, to_ms
 from kline_pipeline.raw_batches.store import BatchName
@@ -38,7 +37,16 @@ def look(stores: Stores, dataset: Dataset, cell: Cell, known: Known, names: list
     window, generation = dataset.window(cell.date), Generation.of(names, known.prune_epoch)
     derivation = derivation_of(stores, dataset, cell, names, now_ms=now_ms)
     fetch_error = known.row.fetch_error if known.row is not None else None
-    judgement = judge_cell(dataset, cell, derivation, known.parts, fetch_error, let_in=known.let_in)
+    judgement = judge(
+        derivation,
+        window=window,
+        listed=known.parts,
+        interval=dataset.interval,
+        category=dataset.category,
+        fetch_error=fetch_error,
+        repair=stores.command("repair", dataset, cell),
+        let_in=known.let_in,
+    )
     verdict = verdict_of(
         judgement,
         derivation,
@@ -64,33 +72,11 @@ def derivation_of(
     return derive(batches, dataset.window(cell.date), dataset.interval, grace_ms=stores.grace_ms, now_ms=now_ms)
 
 
-def judge_cell(
-    dataset: Dataset,
-    cell: Cell,
-    derivation: Derivation,
-    parts: Sequence[Window],
-    fetch_error: str | None,
-    *,
-    let_in: LetIn = NOTHING,
-) -> Judgement:
-    """Return what the rules say of a derivation; `parts` are those of the window in which the series is listed."""
-    return judge(
-        derivation,
-        window=dataset.window(cell.date),
-        listed=parts,
-        interval=dataset.interval,
-        category=dataset.category,
-        fetch_error=fetch_error,
-        repair=f"kline-pipeline repair {dataset.series(cell.symbol)} --from {cell.date} --to {cell.date}",
-        let_in=let_in,
-    )
-
-
 def _read_whole(stores: Stores, known: Known, derivation: Derivation, window: Window) -> bool:
     """Return whether all was read after its last candle had closed; of what is not listed, whether that was probed."""
     if not known.parts:
         return known.listing is not None and known.listing.probed_at_ms >= window.end_ms
-    return derivation.answers.cover(known.parts, known.closes_ms + stores.grace_ms)
+    return derivation.answers.cover(known.parts, max(known.closes_ms + stores.grace_ms, known.read_after_ms))
 
 
 def _ask_again(stores: Stores, known: Known, derivation: Derivation, judgement: Judgement) -> int | None:

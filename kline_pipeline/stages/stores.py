@@ -6,6 +6,7 @@ from typing import Self
 from kline_pipeline.candles.store import CandleStore
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
+from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.files import Folder
 from kline_pipeline.raw_batches.store import RawStore
 
@@ -20,6 +21,7 @@ class Stores:
         raw, working: what lies in `work`.
         grace_ms: a candle counts as closed this long after its end.
         confirm_after_ms: a gap can become a known one this long after it was first seen.
+        program: what a person types before a command on this KLINE_HOME.
     """
 
     database: Database
@@ -29,6 +31,7 @@ class Stores:
     working: CandleStore
     grace_ms: int
     confirm_after_ms: int
+    program: str
 
     @classmethod
     def open(cls, settings: Settings, database: Database) -> Self:
@@ -43,4 +46,9 @@ class Stores:
             CandleStore(work),
             grace_ms,
             settings.gap_confirm_after_s * 1000,
+            settings.program,
         )
+
+    def command(self, name: str, dataset: Dataset, cell: Cell) -> str:
+        """Return what a person types to have one partition repaired or rebuilt."""
+        return f"{self.program} {name} {dataset.series(cell.symbol)} --from {cell.date} --to {cell.date}"

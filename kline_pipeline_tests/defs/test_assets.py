@@ -149,7 +149,7 @@ def test_a_hole_fails_exactly_its_cell_of_both_sinks_and_is_named(sim: World, in
     assert table.records[0].data["open_time"] == HOLE
     assert hole.metadata["offending"].value == 1
     assert hole.metadata["window"].value == "2024-02-01T00:00:00Z to 2024-03-01T00:00:00Z"
-    assert str(hole.metadata["repair"].value).startswith("kline-pipeline backfill linear:BTCUSDT:60 --from 2024-02-01")
+    assert str(hole.metadata["repair"].value).startswith("kline-pipeline repair linear:BTCUSDT:60 --from 2024-02-01")
 
 
 def test_when_the_hole_is_filled_the_same_run_ends_green(sim: World, instance: dg.DagsterInstance) -> None:

@@ -342,7 +342,7 @@ def test_a_raw_batch_that_was_changed_stops_the_derivation(sim: World) -> None:
     file.write_bytes(file.read_bytes()[:-1] + b"x")
 
     with pytest.raises(CorruptFile, match="digest differs"):
-        sim.run(HOURLY, (FEBRUARY, "BTCUSDT"))
+        sim.pipeline.derive(HOURLY, [Cell(date(2024, 2, 1), "BTCUSDT")], now_ms=sim.clock())
 
 
 def test_stores_of_one_exchange_refuse_another(sim: World, settings: Settings, database: Database) -> None:

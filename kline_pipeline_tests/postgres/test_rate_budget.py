@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from sqlalchemy import text
 
 from kline_pipeline.bybit.file_budget import FileBudget
 from kline_pipeline.bybit.ratelimit import Budget
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database, connect
+from kline_pipeline.database.migrate import alembic_config
 from kline_pipeline.database.rate_budget import DatabaseBudget
 from kline_pipeline.errors import Banned, DatabaseUnavailable, RateLimited
 from kline_pipeline.market.window import iso
@@ -409,14 +411,22 @@ def test_a_database_that_stops_stops_who_waits_and_whoever_comes_until_it_is_bac
     waiting.acquire(60)
 
 
-def test_a_budget_of_the_release_before_goes_on(
-    settings: Settings, database: Database, in_database: Callable[..., DatabaseBudget]
+def test_a_budget_of_the_first_release_goes_on(
+    settings: Settings, database: Database, hand: Hand, in_database: Callable[..., DatabaseBudget]
 ) -> None:
-    in_database(50).cool_down(600, "banned")
     with database.engine.begin() as connection:
-        for column in ("slow_share", "slow_at", "slow_before_at", "lag_s", "lag_until", "slot_at"):
-            connection.execute(text(f"alter table kline.rate_budget drop column {column}"))
-        connection.execute(text("update kline.kline_alembic_version set version_num = '0001'"))
+        connection.execute(text("drop schema kline cascade"))
+        connection.execute(text("create schema kline"))
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            text(
+                "insert into kline.rate_budget (venue, next_at, cool_down_until, reason) "
+                "values (:venue, to_timestamp(:now_s), to_timestamp(:now_s + 600), 'banned')"
+            ),
+            {"venue": VENUE, "now_s": hand() / 1000},
+        )
 
     connect(settings).close()
 

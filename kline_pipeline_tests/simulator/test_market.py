@@ -189,3 +189,12 @@ def test_digits_are_those_of_bybit_with_zeros_stripped(
 
     assert found == decimals
     assert not [cell for column in cells for cell in column if "." in cell and cell[-1] in "0."]
+
+
+def test_a_first_candle_is_served_by_its_open_time_though_its_minutes_begin_later() -> None:
+    now_ms = utc_ms(2024, 5, 1, 8, 10)  # NEW2405USDT was listed at 08:00 of that day
+    market = SyntheticHistory(7, now_ms=now_ms)
+    instrument = market.find("linear", "NEW2405USDT", now_ms)
+    assert instrument is not None
+    rows = market.newest(instrument, "D", until_ms=utc_ms(2024, 5, 1), limit=5, now_ms=now_ms)
+    assert [row[0] for row in rows] == [str(utc_ms(2024, 5, 1))]

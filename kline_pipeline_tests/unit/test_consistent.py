@@ -134,6 +134,26 @@ def test_each_number_that_differs_in_its_last_digit_is_an_error(column: int) -> 
     assert "by 60: " in result.offenders[0].what
 
 
+def test_of_many_groups_each_is_compared_with_its_own_candles() -> None:
+    # Arrow's group_by returns 50 groups of half hours out of order, but not 400 days.
+    opens = [str(moment) for moment in np.arange("2024-01-01T00:00", "2024-01-09T00:00", 30, dtype="datetime64[m]")]
+    fine = table([(at, "5", "9", "1", "5", f"{n // 2 + 1}", "2") for n, at in enumerate(opens)])
+    rows: list[Row] = [(at, "5", "9", "1", "5", f"{2 * n + 2}", "4") for n, at in enumerate(opens[::2])]
+
+    def offenders() -> list[int | None]:
+        coarse = table(rows)
+        slots = coarse["open_time_ms"].to_numpy()
+        pair = Aggregate(
+            slots_ms=slots, coarse=coarse, coarse_interval=HOUR,
+            fine=fine, fine_interval=Interval("30"), listed=EVER,
+        )  # fmt: skip
+        return [one.open_time_ms for one in judge(chain([]), pair).offenders]
+
+    assert offenders() == []
+    rows[100] = (*rows[100][:5], "1", "4")
+    assert offenders() == [ms(opens[200])]
+
+
 def test_before_2022_a_sum_that_differs_is_a_warning() -> None:
     old = [(row[0].replace("2024-02-01", "2021-12-31"), *row[1:]) for row in hours()]
     day: Row = ("2021-12-31", *WHOLE_DAY[1:5], "3", "4.8")

@@ -23,7 +23,7 @@ from kline_pipeline.simulator.market import SyntheticHistory
 from kline_pipeline.simulator.server import SimulatorServer
 
 KEY, SECRET = "test_api_key", "test_secret"
-CHECKS = ["settings", "disk", "database", "request budget", "exchange", "clock", "API key"]
+CHECKS = ["settings", "disk", "database", "request budget", "exchange", "clock", "API key", "alerts"]
 
 
 @dataclass
@@ -81,12 +81,12 @@ def test_the_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Example: kline-pipeline doctor" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_healthy_machine_is_seven_good_lines_and_nothing_is_made(
+def test_a_healthy_machine_is_eight_good_lines_and_nothing_is_made(
     home: Path, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["ok"] * 7
+    assert [line.split()[0] for line in lines] == ["ok"] * 8
     told = dict(zip(CHECKS, lines, strict=True))
     assert str(home) in told["settings"]
     assert world.url in told["settings"]
@@ -296,3 +296,21 @@ def test_little_room_is_a_warning_and_too_little_a_failure(free_gb: float, verdi
 def look(world: World, home: Path, **bybit: Any) -> dict[str, Finding]:
     options = BybitSettings.model_validate({"base_url": world.url, "retry_initial_delay_s": 0} | bybit)
     return {one.check: one for one in examine(Settings(options, KlineSettings(home=home)))}
+
+
+@pytest.mark.parametrize(
+    ("urls", "verdict", "words"),
+    [
+        ("", "ok", "KLINE_ALERT_URLS is not set"),
+        ("json://u:test_secret@127.0.0.1:9/test_api_key log://", "ok", "json://127.0.0.1:9/..., log://"),
+        ("log:// test_secret", "FAIL", "URL 2 begins with no scheme and is none that apprise can use"),
+        ("tgram://test_secret", "FAIL", "URL 1 begins with tgram:// and is none"),
+    ],
+)
+def test_where_alerts_go_is_told_without_secrets_and_a_url_that_is_none_fails(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], urls: str, verdict: str, words: str
+) -> None:
+    monkeypatch.setenv("KLINE_ALERT_URLS", urls)
+    _, found = doctor(capsys)  # which looks for the secrets in all that was written
+    assert found["alerts"][0] == verdict
+    assert words in found["alerts"][1]

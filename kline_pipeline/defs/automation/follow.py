@@ -71,7 +71,7 @@ def _tick(
     if warning:
         context.log.warning(warning)
     request = dg.DynamicPartitionsDefinition(name=partitions_name(dataset)).build_add_request(list(stock.new))
-    return dg.SensorResult(dynamic_partitions_requests=[request])
+    return dg.SensorResult(dynamic_partitions_requests=[request], skip_reason=" ".join(_told(dataset, stock)))
 
 
 def _told(dataset: Dataset, stock: Stock) -> list[str]:

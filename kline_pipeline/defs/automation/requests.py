@@ -49,7 +49,6 @@ def request(run: RangeRun, *, when: str, job_name: str | None = None) -> dg.RunR
         when: makes the run one of its own: a run with the same partitions and `when` is launched once.
         job_name: for a sensor with several jobs.
     """
-    tags = run.range_tags
     first, last = run.cells[0], run.cells[-1]
     key = f"{run.dataset.name} {when} {first.date}|{first.symbol} {last.date}|{last.symbol}"
-    return dg.RunRequest(run_key=key, tags=tags, job_name=job_name)
+    return dg.RunRequest(run_key=key, tags=run.range_tags, job_name=job_name)

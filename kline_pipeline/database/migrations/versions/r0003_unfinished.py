@@ -13,7 +13,8 @@ alter table kline.coverage
     add column closes_at timestamptz,
     add column prune_epoch integer not null default 0,
     add column known_missing integer not null default 0,
-    add column ask_again_at timestamptz
+    add column ask_again_at timestamptz,
+    add column read_after timestamptz
 """
 _KNOWN_GAPS = """
 create table kline.known_gaps (

@@ -1,0 +1,142 @@
+"""Which failures are news: an episode lasts from the first failure of a check, or run, to its recovery.
+
+Pure: runs come from defs/automation/finished_runs, open episodes from evidence/alerts, words from messages.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, Literal
+
+from kline_pipeline.evidence.alerts import Episode, Place, Severity
+
+RUN: Final = "run"  # the name of the check of an episode that is a run's
+Kind = Literal["failed", "recovered"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What a check said in a run.
+
+    Attributes:
+        passed, severity: as the check says; the severity counts only where it did not pass.
+        reason: its sentence; may be empty.
+        repair: the command that mends it; empty where there is none.
+        at: when, UTC.
+    """
+
+    place: Place
+    passed: bool
+    severity: Severity
+    reason: str
+    repair: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedRun:
+    """A run that ended.
+
+    Attributes:
+        status: canceled is nobody's failure: somebody wanted it.
+        at: when it ended, UTC.
+        subject: the dataset, such as linear/60, or the job; what its failure is told of.
+        assets: keys of the assets and checks that it was to make; empty for a job without.
+        evaluations: in the order of the events.
+        crashes: per step that broke off its asset or name, and why.
+        error: what the run as a whole said; empty where it did not fail.
+        repair: the command that goes on where it stopped.
+    """
+
+    run_id: str
+    status: Literal["success", "failed", "canceled"]
+    at: datetime
+    subject: str
+    assets: tuple[str, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    crashes: tuple[tuple[str, str], ...] = ()
+    error: str = ""
+    repair: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """News: an episode begins, or ends.
+
+    Attributes:
+        episode: as it began.
+        reason: why it failed; of a recovery what is still to be said, such as a warning that stays.
+        at: when it failed or recovered, UTC.
+    """
+
+    kind: Kind
+    episode: Episode
+    reason: str
+    at: datetime
+
+
+def follow(
+    open_episodes: Mapping[Place, Episode], runs: Iterable[FinishedRun], least: Severity
+) -> tuple[dict[Place, Episode], list[Change]]:
+    """Return the episodes that are open after these runs, and what is news, in the order in which it happened.
+
+    Args:
+        open_episodes: those open before.
+        runs: in the order in which they ended.
+        least: the severity that opens an episode; what passes or is below it closes one.
+    """
+    still_open = dict(open_episodes)
+    changes: list[Change] = []
+    for run in runs:
+        for evaluation in run.evaluations:
+            changes += _judged(still_open, run, evaluation, least)
+        changes += _ended(still_open, run, least)
+    return still_open, changes
+
+
+def _judged(
+    still_open: dict[Place, Episode], run: FinishedRun, evaluation: Evaluation, least: Severity
+) -> Iterator[Change]:
+    before = still_open.get(evaluation.place)
+    if not _alarming(evaluation, least):
+        if before is not None:
+            del still_open[evaluation.place]
+            yield Change("recovered", before, evaluation.reason, evaluation.at)
+        return
+    now = Episode(evaluation.place, evaluation.at, run.run_id, evaluation.severity, evaluation.repair)
+    still_open[evaluation.place] = now if before is None else replace(before, severity=now.severity, repair=now.repair)
+    if before is None:
+        yield Change("failed", now, evaluation.reason, evaluation.at)
+
+
+def _ended(still_open: dict[Place, Episode], run: FinishedRun, least: Severity) -> Iterator[Change]:
+    place = Place(run.subject, "", RUN)
+    before = still_open.get(place)
+    reason = _broken(run, least)
+    if reason:
+        now = Episode(place, run.at, run.run_id, "ERROR", run.repair, run.assets)
+        # A later failure tells better what a run must do again before all is well.
+        still_open[place] = now if before is None else replace(before, repair=now.repair, run_assets=now.run_assets)
+        if before is None:
+            yield Change("failed", now, reason, run.at)
+    elif before is not None and run.status == "success" and set(before.run_assets) <= set(run.assets):
+        del still_open[place]
+        yield Change("recovered", before, "", run.at)
+
+
+def _broken(run: FinishedRun, least: Severity) -> str:
+    """Return why a run failed, empty where it did not, or where its failing checks have said all there is.
+
+    A sink fails its step for partitions that did not land; its check has named them.
+    """
+    if run.status != "failed":
+        return ""
+    said = {one.place.asset for one in run.evaluations if _alarming(one, least)}
+    silent = [f"{name}: {reason}" for name, reason in run.crashes if name not in said]
+    if silent or not run.crashes:
+        return "; ".join(silent) or run.error or "the run failed and did not say why"
+    return ""
+
+
+def _alarming(evaluation: Evaluation, least: Severity) -> bool:
+    return not evaluation.passed and (evaluation.severity == "ERROR" or least == "WARN")
