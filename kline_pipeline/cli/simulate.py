@@ -32,6 +32,9 @@ def simulate(
         typer.Option("--requests-per-5s", min=1, help="Beyond that the answer is HTTP 403."),
     ] = 600,
     latency_ms: Annotated[int, typer.Option(min=0, max=60_000, help="Added to every market answer.")] = 0,
+    symbols: Annotated[
+        int, typer.Option(min=0, max=999, help="So many linear symbols more: SYM001USDT, ..., listed since 2021.")
+    ] = 0,
     data: Annotated[
         Path | None,
         typer.Option(help="Replay: folder of recorded files SYMBOL_INTERVAL.csv[.gz] and so on."),
@@ -54,6 +57,8 @@ def simulate(
         _refuse("--category, --intervals and --keep-last belong to a replay: give --data too.")
     if data is not None and not category:
         _refuse("--data needs --category linear, inverse or spot: files do not say it.")
+    if data is not None and symbols:
+        _refuse("--symbols adds to a synthetic market and --data replays a recorded one: give one.")
     if data is not None and seed is not None:
         _refuse("--seed draws a synthetic market and --data replays a recorded one: give one.")
     try:
@@ -65,6 +70,7 @@ def simulate(
                 keep_last=keep_last,
                 seed=7 if seed is None else seed,
                 now=now,
+                symbols=symbols,
             ),
             _clock(now),
             requests_per_5s,
@@ -76,12 +82,14 @@ def simulate(
         _refuse(str(error))
 
 
-def _history(data: Path | None, *, category: str, intervals: str, keep_last: bool, seed: int, now: str) -> "History":
+def _history(
+    data: Path | None, *, category: str, intervals: str, keep_last: bool, seed: int, now: str, symbols: int
+) -> "History":
     from kline_pipeline.simulator.market import SyntheticHistory
     from kline_pipeline.simulator.replay import ReplayHistory
 
     if data is None:
-        return SyntheticHistory(seed, now_ms=_clock(now)())
+        return SyntheticHistory(seed, now_ms=_clock(now)(), numbered=symbols)
     wanted = [part.strip() for part in intervals.split(",")] if intervals else None
     return ReplayHistory(data, category, wanted, keep_last)
 

@@ -7,12 +7,16 @@ from kline_pipeline.simulator.grid import DAY_MS, month_ms, month_number, utc_ms
 from kline_pipeline.simulator.nature import Entry, Nature, make_entry
 
 
-def catalogue(now_ms: int) -> list[Entry]:
+def catalogue(now_ms: int, numbered: int = 0) -> list[Entry]:
     """Return every instrument that exists, existed, or will be listed within a year of `now_ms`.
 
     What an entry says does not depend on `now_ms`, only how many monthly ones there are.
+
+    Args:
+        now_ms: the time of the exchange.
+        numbered: how many linear SYM001USDT, SYM002USDT, ... there are besides, at most 999.
     """
-    return [*_linear(), *_monthly(now_ms), *_inverse(), *_spot()]
+    return [*_linear(), *_monthly(now_ms), *_numbered(numbered), *_inverse(), *_spot()]
 
 
 def _linear() -> list[Entry]:
@@ -139,6 +143,15 @@ def _monthly(now_ms: int) -> list[Entry]:
             )
         )
     return entries
+
+
+def _numbered(count: int) -> list[Entry]:
+    # For tests of scale: many that are all alike but for their candles, listed on one day.
+    life = (utc_ms(2021, 1, 1, 8), None)
+    return [
+        make_entry("linear", f"SYM{number:03d}", [life], "0.001", "0.1", Nature(5 + number % 90, 0.1, 3_000_000))
+        for number in range(1, count + 1)
+    ]
 
 
 def _inverse() -> list[Entry]:

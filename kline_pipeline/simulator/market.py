@@ -24,13 +24,14 @@ class SyntheticHistory:
     Args:
         seed: two histories of one seed are equal.
         now_ms: when it starts; which monthly symbols are laid out is reckoned from it.
+        numbered: how many linear symbols SYM001USDT and so on there are besides; the others do not change with it.
     """
 
-    def __init__(self, seed: int = 7, *, now_ms: int) -> None:
+    def __init__(self, seed: int = 7, *, now_ms: int, numbered: int = 0) -> None:
         """Draw the day shapes (about 0.1 s); days of a symbol are laid out when first asked for."""
         self._seed = seed
         self._library = Library(seed)
-        entries = catalogue(now_ms)
+        entries = catalogue(now_ms, numbered)
         self._entries = {(e.instrument.category, e.instrument.symbol): e for e in entries}
         self._days: dict[tuple[str, str], Days] = {}
         self._coins: dict[tuple[str, str], Coins] = {}

@@ -6,7 +6,6 @@ pictures go to; else they are in pytest's temporary folder.
 
 import json
 import os
-import shutil
 import signal
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,17 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
+from kline_pipeline_tests.browser.chromium import chromium
 from kline_pipeline_tests.browser.dagster_ui import DagsterUi
 from kline_pipeline_tests.holders import home_of
 from kline_pipeline_tests.programs import environment, free_port, run, running
-
-# Chromium asks for nothing outside this machine.
-_FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1600,1200",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +58,7 @@ def world_after(folder: Path, arguments: Sequence[str]) -> Iterator[World]:
     pictures = Path(os.environ.get("KLINE_SCREENSHOTS") or folder / "screenshots")
     with (
         home_of(None) as home,
-        _chromium(folder / "profile") as driver,
+        chromium(folder / "profile") as driver,
         running(environment(home), "simulate", "--port", "0", says="listening", ends_by=signal.SIGTERM) as told,
     ):
         exchange = next(word for word in told.split() if word.startswith("http://"))
@@ -77,14 +70,3 @@ def world_after(folder: Path, arguments: Sequence[str]) -> Iterator[World]:
         with running(env, "up", "--port", port, says="Dagster UI", ends_by=signal.SIGTERM):
             ui = DagsterUi(driver, f"http://127.0.0.1:{port}", pictures)
             yield World(ui, exchange, env, made["run_id"])
-
-
-def _chromium(profile: Path) -> Chrome:
-    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    for name, path in programs.items():
-        assert path, f"{name} is missing: apt-get install chromium chromium-driver"
-    options = ChromeOptions()
-    options.binary_location = programs["chromium"] or ""
-    for argument in (*_FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(argument)
-    return Chrome(options, ChromeService(programs["chromedriver"]))

@@ -148,6 +148,22 @@ def test_equal_seeds_and_any_start_give_equal_candles(late: SyntheticHistory) ->
     assert rows != third.newest(instrument, "15", now_ms=NOW_MS, **asked)
 
 
+def test_numbered_symbols_are_there_when_asked_for_and_change_no_other(late: SyntheticHistory) -> None:
+    many = SyntheticHistory(7, now_ms=LATE_MS, numbered=3)
+    names = {instrument.symbol for instrument in many.instruments("linear", LATE_MS)}
+    assert names - {instrument.symbol for instrument in late.instruments("linear", LATE_MS)} == {
+        "SYM001USDT",
+        "SYM002USDT",
+        "SYM003USDT",
+    }
+    asked = {"until_ms": LATE_MS, "limit": 50, "now_ms": LATE_MS}
+    btc = find(late, "linear", "BTCUSDT")
+    assert many.newest(btc, "60", **asked) == late.newest(btc, "60", **asked)
+    one, two = (candles(many, find(many, "linear", f"SYM00{number}USDT"), "60", **asked) for number in (1, 2))
+    assert len(one) == len(two) == 50
+    assert one != two
+
+
 def test_a_closed_candle_never_changes_and_the_open_one_grows_into_it(
     history: SyntheticHistory,
 ) -> None:

@@ -86,6 +86,7 @@ def test_the_command_announces_itself_keeps_its_time_and_stops(
         (["--category", "linear"], "give --data too"),
         (["--data", "."], "--data needs --category"),
         (["--data", ".", "--category", "spot", "--seed", "1"], "give one"),
+        (["--data", ".", "--category", "spot", "--symbols", "1"], "give one"),
         (["--data", "/nowhere", "--category", "linear"], "does not exist"),
         (["--data", ".", "--category", "option"], "use one of linear, inverse, spot"),
         (["--faults", "/nowhere"], "cannot be read"),
