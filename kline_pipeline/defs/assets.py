@@ -88,7 +88,7 @@ def dataset_assets(
 def _raw_batches(dataset: Dataset, declared: Sequence[Dataset], options: Mapping[str, Any]) -> dg.AssetsDefinition:
     def raw_batches(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
         with _failures(context):
-            if REPAIR_TAG in context.run.tags:
+            if context.op_execution_context.has_tag(REPAIR_TAG):
                 again = pipeline.distrust_inconsistent(dataset, _cells(context), declared=declared)
                 context.log.info("read again, as they contradict others: %s", [partition_key(cell) for cell in again])
             on_pages = pages_teller(context.log.info)
