@@ -19,6 +19,8 @@ MOST_BARS: Final = 48
 _STEP, _HEIGHT, _MARGIN = 10, 120, 4
 _DAY, _STRIP_HEIGHT, _WEEKS_PER_ROW = 8, 16, 13
 _RISING, _FALLING, _MARK = "#2a9d63", "#d1495b", "#e07a00"
+_CAPTION_WIDTH: Final = 380
+_CAPTION_HEIGHT: Final = 14
 
 
 def candlestick(candles: pa.Table, window: Window, marked_ms: Sequence[int] = ()) -> str:
@@ -80,8 +82,11 @@ def coverage_strip(days: Sequence[str], expected: Sequence[int], present: Sequen
     per_row = 7 * _WEEKS_PER_ROW
     rows = -(-len(days) // per_row)
     paths = [_squares(places, per_row, color) for places, color in ((whole, _RISING), (part, _MARK), (none, _FALLING))]
-    width = min(len(days), per_row) * _DAY
-    return _svg(width, rows * _STRIP_HEIGHT, f"{days[0]} to {days[-1]}", paths)
+    width = max(min(len(days), per_row) * _DAY, _CAPTION_WIDTH)
+    span, height = f"{days[0]} to {days[-1]}", rows * _STRIP_HEIGHT
+    words = f"{span}: a square per day, green whole, orange in part, red empty"
+    caption = f'<text y="{height + 11}" font-size="10">{words}</text>'
+    return _svg(width, height + _CAPTION_HEIGHT, span, [*paths, caption])
 
 
 def markdown(svg: str, words: str) -> str:

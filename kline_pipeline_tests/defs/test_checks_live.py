@@ -146,3 +146,12 @@ def test_what_cannot_be_compared_because_a_file_is_spoilt_fails_the_step(
 
     assert not ran.success
     assert results(ran, "consistent") == {}
+
+
+def test_what_is_too_old_is_a_warning_after_a_run_that_did_not_ask_for_the_newest(
+    sim: World, symbols: dg.DagsterInstance
+) -> None:
+    (old,) = results(run(sim, symbols, QUARTER), "fresh").values()
+    (asked,) = results(run(sim, symbols, None, checks=True), "fresh").values()
+
+    assert [(one.passed, one.severity.value) for one in (old, asked)] == [(False, "WARN"), (False, "ERROR")]
