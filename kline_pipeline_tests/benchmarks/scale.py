@@ -80,7 +80,7 @@ class Case:
             path = f"/assets/{self.prefix}/{asset}"
             last = self.symbols[0]
             found += [
-                Page(f"{self.name} {asset} overview", f"{path}?view=overview", ("Latest materialization", checks[0])),
+                Page(f"{self.name} {asset} overview", f"{path}?view=overview", (r"\|\w+USDT", r"Latest check results\s+\d")),
                 Page(f"{self.name} {asset} partitions", f"{path}?view=partitions", (last, r"\d{4}-\d\d-01")),
                 Page(f"{self.name} {asset} checks", f"{path}?view=checks", (*checks, "Execution history")),
             ]
