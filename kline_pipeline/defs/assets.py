@@ -16,7 +16,14 @@ from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.check_metadata import asset_check_result
 from kline_pipeline.defs.marks import pages_teller
-from kline_pipeline.defs.partition_results import CellPartitions, Landed, inline_check, landing_results, partition_keys
+from kline_pipeline.defs.partition_results import (
+    CellPartitions,
+    Landed,
+    add_metadata,
+    inline_check,
+    landing_results,
+    partition_keys,
+)
 from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS, partition_key
 from kline_pipeline.defs.symbols import partitions_name
 from kline_pipeline.errors import KlineError
@@ -179,7 +186,7 @@ def _failures(context: dg.AssetExecutionContext) -> Iterator[None]:
 
 
 def _tell(context: dg.AssetExecutionContext, name: str, cell: Cell, facts: Mapping[str, Any]) -> None:
-    context.add_asset_metadata(facts, partition_key=partition_key(cell))
+    add_metadata(context, partition_key(cell), facts)
     _log(context, name, cell, facts)
 
 

@@ -84,6 +84,18 @@ def partition_keys(context: dg.AssetExecutionContext | dg.AssetCheckExecutionCon
     return list(context.partition_keys) if context.has_partition_key_range else []
 
 
+def add_metadata(context: dg.AssetExecutionContext, key: str, metadata: Mapping[str, Any]) -> None:
+    """Add metadata to the materialization of one partition of the run.
+
+    Dagster's own `add_asset_metadata` lists all partitions of the run to find the key, with several statements to the
+    database, so that a run of 250 partitions spends some 20 ms on each call.
+    """
+    step = context.get_step_execution_context()
+    step._metadata_accumulator = step._metadata_accumulator.with_additional_asset_metadata(  # noqa: SLF001
+        asset_key=context.asset_key, partition_key=key, metadata=metadata
+    )
+
+
 def check_results(
     context: dg.AssetCheckExecutionContext,
     one: Callable[[str], dg.AssetCheckResult | None],
@@ -135,7 +147,7 @@ def landing_results(
                 context.log_event(dg.AssetMaterialization(check.asset_key, partition=key, metadata=one.metadata))
     else:
         for key, one in landed.items():
-            context.add_asset_metadata(one.metadata, partition_key=key)
+            add_metadata(context, key, one.metadata)
         # First, as the check results point to the materializations that it stores.
         yield dg.MaterializeResult()
     targets = _targets(context.instance, check.asset_key, list(landed))

@@ -77,12 +77,13 @@ class Case:
         """The pages that are timed: of every asset on which people look for what is wrong."""
         found = []
         for asset, checks in (("candles", CHECKS), ("candles_postgres", ("postgres_agrees",))):
-            path = f"/assets/{self.prefix}/{asset}"
-            last = self.symbols[0]
+            page, check = f"{self.name} {asset}", checks[0]
+            path = f"/assets/{self.prefix}/{asset}?view="
             found += [
-                Page(f"{self.name} {asset} overview", f"{path}?view=overview", ("Latest materialization", checks[0])),
-                Page(f"{self.name} {asset} partitions", f"{path}?view=partitions", (last, r"\d{4}-\d\d-01")),
-                Page(f"{self.name} {asset} checks", f"{path}?view=checks", (*checks, "Execution history")),
+                Page(f"{page} overview", f"{path}overview", (r"\|\w+USDT", r"Latest check results\s+\d")),
+                Page(f"{page} partitions", f"{path}partitions", (r"Materialized \([1-9]", r"\w+USDT")),
+                Page(f"{page} checks", f"{path}checks", (*checks, r"Evaluation result\s+Passed")),
+                Page(f"{page} {check}", f"{path}checks&checkDetail={check}", (r"Passed \([1-9]", r"\w+USDT"), tabs=2),
             ]
         return found
 

@@ -32,12 +32,16 @@ _ENDS = ("SUCCESS", "FAILURE", "CANCELED")
 
 
 class Page(NamedTuple):
-    """A page, and the texts that make it usable; a `tab` is clicked as soon as it can be."""
+    """A page, and the texts (expressions) that make it usable.
+
+    Attributes:
+        tabs: the last of so many tabs named Partitions is clicked first, as soon as there are so many.
+    """
 
     name: str
     path: str
     texts: tuple[str, ...]
-    tab: str = ""
+    tabs: int = 0
 
 
 class Poll(NamedTuple):
@@ -111,13 +115,13 @@ class Browser:
         self._log()  # what came before belongs to no page
         began = time.monotonic()
         self._driver.execute_script("window.location.href = arguments[0]", self._url + page.path)
-        clicked = not page.tab
+        clicked = not page.tabs
         while time.monotonic() - began < _MOST_S:
             if not clicked:
-                found = self._driver.find_elements(By.XPATH, f"//*[text()='{page.tab}']")
-                if found:
+                found = self._driver.find_elements(By.XPATH, "//*[text()='Partitions']")
+                clicked = len(found) == page.tabs
+                if clicked:
                     found[-1].click()
-                    clicked = True
             shown = str(self._driver.execute_script("return document.body ? document.body.innerText : ''"))
             if clicked and all(re.search(one, shown) for one in page.texts):
                 return time.monotonic() - began
