@@ -18,6 +18,7 @@ from dagster_postgres import DagsterPostgresStorage
 
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database, connect
+from kline_pipeline.defs.instance.check_states import EventLog
 
 _STATEMENT_TIMEOUT_MS: Final = 60_000
 _RECYCLE_S: Final = 3600
@@ -35,6 +36,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 
     def __init__(self, database: Database, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(database.dagster_url, inst_data=inst_data)
+        self._event_log_storage = EventLog(database.dagster_url)
         for part in (self._event_log_storage, self._run_storage, self._schedule_storage):
             part.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _RECYCLE_S, _OVERFLOW)
 
