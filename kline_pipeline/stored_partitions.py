@@ -6,6 +6,7 @@ How it comes there is told in pipeline.py; nobody is asked.
 from collections.abc import Sequence
 from datetime import date
 
+import msgspec
 import pyarrow as pa
 
 from kline_pipeline.checks import consistent, fresh, no_gaps, revisions
@@ -139,10 +140,11 @@ class StoredPartitions:
     def fresh(self, dataset: Dataset, *, now_ms: int) -> CheckResult:
         """Return the result of `fresh` for a dataset: symbols still traded whose newest stored candle is too old."""
         with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
-            newest = newest_candles(
-                connection, dataset.category, dataset.interval.code, sinks=dataset.sinks, exclude=dataset.exclude
-            )
-        return fresh.judge(newest, dataset.interval, now_ms=now_ms, margin_ms=self._fresh_after_ms)
+            newest = newest_candles(connection, dataset.category, dataset.interval.code, exclude=dataset.exclude)
+        result = fresh.judge(newest, dataset.interval, now_ms=now_ms, margin_ms=self._fresh_after_ms)
+        late = [str(dataset.series(one.what.partition(":")[0])) for one in result.offenders]
+        repair = f"{self._stores.program} backfill {' '.join(late)}" if late else ""
+        return msgspec.structs.replace(result, repair=repair)
 
     def revisions(self, dataset: Dataset, *, now_ms: int) -> CheckResult:
         """Return the result of `revisions` for a dataset: closed candles that changed, found in the last 7 days."""

@@ -41,6 +41,7 @@ class FinishedRun:
         status: canceled is nobody's failure: somebody wanted it.
         at: when it ended, UTC.
         subject: the dataset, such as linear/60, or the job; what its failure is told of.
+        partitions: that it was over, first and last key with `...` between; empty for a run over none.
         assets: keys of the assets and checks that it was to make; empty for a job without.
         evaluations: in the order of the events.
         crashes: per step that broke off its asset or name, and why.
@@ -52,6 +53,7 @@ class FinishedRun:
     status: Literal["success", "failed", "canceled"]
     at: datetime
     subject: str
+    partitions: str = ""
     assets: tuple[str, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     crashes: tuple[tuple[str, str], ...] = ()
@@ -110,7 +112,7 @@ def _judged(
 
 
 def _ended(still_open: dict[Place, Episode], run: FinishedRun, least: Severity) -> Iterator[Change]:
-    place = Place(run.subject, "", RUN)
+    place = Place(run.subject, run.partitions, RUN)
     before = still_open.get(place)
     reason = _broken(run, least)
     if reason:
@@ -119,9 +121,26 @@ def _ended(still_open: dict[Place, Episode], run: FinishedRun, least: Severity) 
         still_open[place] = now if before is None else replace(before, repair=now.repair, run_assets=now.run_assets)
         if before is None:
             yield Change("failed", now, reason, run.at)
-    elif before is not None and run.status == "success" and set(before.run_assets) <= set(run.assets):
-        del still_open[place]
-        yield Change("recovered", before, "", run.at)
+    elif run.status == "success":
+        for one in [one for one in still_open.values() if _makes_good(run, one)]:
+            del still_open[one.place]
+            yield Change("recovered", one, "", run.at)
+
+
+def _makes_good(run: FinishedRun, failed: Episode) -> bool:
+    """Return whether a run did all that one which failed was to do: the same assets over the same dates and symbols."""
+    asset, partitions, check = failed.place
+    if check != RUN or asset != run.subject or not set(failed.run_assets) <= set(run.assets):
+        return False
+    (first, symbols), (last, others) = _ends(partitions)
+    (from_day, ours), (to_day, to_ours) = _ends(run.partitions)
+    return (symbols, others) == (ours, to_ours) and from_day <= first and last <= to_day
+
+
+def _ends(partitions: str) -> list[tuple[str, str]]:
+    """Return date and symbol of the first and of the last partition; empty texts for none."""
+    first, _, last = partitions.partition("...")
+    return [(day, symbol) for day, _, symbol in (key.partition("|") for key in (first, last or first))]
 
 
 def _broken(run: FinishedRun, least: Severity) -> str:

@@ -129,6 +129,8 @@ def _short(episode: Episode) -> str:
 
 def _where(episode: Episode) -> str:
     parts = episode.place.asset.split("/")
+    if episode.place.check == RUN and episode.place.partition:
+        return f"{_dataset_name(episode)} {episode.place.partition}"
     day, bar, symbol = episode.place.partition.partition("|")
     return f"{parts[0]}:{symbol}:{parts[1]} {day}" if bar else _dataset_name(episode)
 

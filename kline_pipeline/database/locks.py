@@ -14,6 +14,14 @@ def series_lock(connection: Connection, series: Series) -> None:
     connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _key(f"series {series}")})
 
 
+def listings_lock(connection: Connection) -> None:
+    """Wait for the lock of writing listings and hold it to the end of the transaction.
+
+    One for all: whoever writes several at once could otherwise wait for one who waits for him.
+    """
+    connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _key("listings")})
+
+
 def migration_lock(connection: Connection) -> None:
     """Wait for the lock of the migrations and hold it to the end of the transaction."""
     connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATIONS})

@@ -21,11 +21,17 @@ class Accepted:
         window: on boundaries of the interval.
         keep: which of contradicting rows counts, in the order in which they were served; None where there were none.
         reason: of the person.
+        offenders_ms: times of what offended when it was decided: nothing else in the window is let in.
+        missing_ms: those of them at which no candle was.
+        contradicted_ms: those at which several rows contradicted each other.
     """
 
     window: Window
     keep: Keep | None
     reason: str
+    offenders_ms: frozenset[int] = frozenset()
+    missing_ms: frozenset[int] = frozenset()
+    contradicted_ms: frozenset[int] = frozenset()
 
 
 def read(connection: Connection, series_id: int, window: Window) -> list[Accepted]:
@@ -33,7 +39,7 @@ def read(connection: Connection, series_id: int, window: Window) -> list[Accepte
     inside = (accepted.c.window_start < _moment(window.end_ms), accepted.c.window_end > _moment(window.start_ms))
     query = select(accepted).where(accepted.c.series_id == series_id, *inside).order_by(accepted.c.accepted_id)
     return [
-        Accepted(Window(to_ms(row.window_start), to_ms(row.window_end)), row.keep, row.reason)
+        _decision(Window(to_ms(row.window_start), to_ms(row.window_end)), row.keep, row.reason, row.evidence)
         for row in connection.execute(query)
     ]
 
@@ -52,6 +58,19 @@ def record(
             accepted_at=_moment(now_ms),
             evidence=list(evidence),
         )
+    )
+
+
+def _decision(window: Window, keep: Keep | None, reason: str, evidence: Sequence[dict[str, Any]]) -> Accepted:
+    at = [(to_ms(datetime.fromisoformat(one["open_time"])), one) for one in evidence]
+    off_grid = [to_ms(datetime.fromisoformat(text)) for _, one in at for text in one.get("off_grid", ())]
+    return Accepted(
+        window,
+        keep,
+        reason,
+        frozenset([*(time_ms for time_ms, _ in at), *off_grid]),
+        frozenset(time_ms for time_ms, one in at if one.get("missing")),
+        frozenset(time_ms for time_ms, one in at if len(one.get("rows", ())) > 1),
     )
 
 

@@ -1,6 +1,6 @@
 """What is let in although it breaks a rule: known gaps, and what a person accepted; the rules are in checks/."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,23 +25,21 @@ class LetIn:
     accepted: Sequence[Accepted] = ()
 
     def accepts(self, times_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return per time whether a person let in what lies there."""
-        found = np.zeros(len(times_ms), dtype=bool)
-        for one in self.accepted:
-            found |= (times_ms >= one.window.start_ms) & (times_ms < one.window.end_ms)
-        return found
+        """Return per time whether a person let in what offended there."""
+        return _among(times_ms, (one.offenders_ms for one in self.accepted))
 
     def chooses(self, times_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return per time whether a person chose which of contradicting rows counts there."""
+        """Return per time whether a person chose which of the rows that contradicted each other there counts."""
         found = np.zeros(len(times_ms), dtype=bool)
         for one in self.accepted:
-            found[(times_ms >= one.window.start_ms) & (times_ms < one.window.end_ms)] = one.keep is not None
+            found[_among(times_ms, [one.offenders_ms])] = False
+            found[_among(times_ms, [one.contradicted_ms])] = one.keep is not None
         return found
 
     def lets_miss(self, times_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return per open time whether its candle may be missing: a known gap, or accepted."""
-        known = [gap.open_time_ms for gap in self.gaps if gap.confirmed_ms is not None]
-        return self.accepts(times_ms) | np.isin(times_ms, np.array(known, dtype=np.int64))
+        """Return per open time whether its candle may be missing: a known gap, or accepted as missing."""
+        known = frozenset(gap.open_time_ms for gap in self.gaps if gap.confirmed_ms is not None)
+        return _among(times_ms, [known, *(one.missing_ms for one in self.accepted)])
 
     def gaps_among(self, times_ms: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the gaps whose open times are among some, ascending."""
@@ -50,7 +48,7 @@ class LetIn:
 
     def decision(self, time_ms: int) -> Accepted | None:
         """Return the decision that counts at a time, None where nobody decided."""
-        return next((one for one in reversed(self.accepted) if time_ms in one.window), None)
+        return next((one for one in reversed(self.accepted) if time_ms in one.offenders_ms), None)
 
     def about(self, time_ms: int, *, missing: bool = False) -> str:
         """Return what is to be said of what lies at a time, in a few words; empty where nothing is known.
@@ -67,6 +65,12 @@ class LetIn:
         if gap.confirmed_ms is None:
             return str(gap.evidence["contradicts"])
         return f"known gap, confirmed {iso(gap.confirmed_ms)}"
+
+
+def _among(times_ms: NDArray[np.int64], sets: Iterable[frozenset[int]]) -> NDArray[np.bool_]:
+    known = np.array(sorted(frozenset().union(*sets)), dtype=np.int64)
+    found: NDArray[np.bool_] = np.isin(times_ms, known)
+    return found
 
 
 NOTHING: Final = LetIn()

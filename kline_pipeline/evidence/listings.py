@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.bybit.lives import Lives, probe_lives
 from kline_pipeline.database.engine import Database
+from kline_pipeline.database.locks import listings_lock
 from kline_pipeline.database.tables import listings
 from kline_pipeline.errors import BadRequest
 from kline_pipeline.evidence import instruments
@@ -35,6 +36,7 @@ def read(connection: Connection, category: str, symbol: str) -> Listing | None:
 
 def write(connection: Connection, found: Lives) -> Listing:
     """Put what a probe found in the place of what was known, and return it."""
+    listings_lock(connection)
     probed_at = _moment(found.probed_at_ms)
     connection.execute(delete(listings).where(listings.c.category == found.category, listings.c.symbol == found.symbol))
     rows = [

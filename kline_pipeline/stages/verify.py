@@ -56,7 +56,7 @@ def verify_cell(stores: Stores, dataset: Dataset, cell: Cell, *, declared: Seque
         return Verified((*anew.reasons, str(exc)), warnings)
     found = list(anew.reasons)
     if stands.sha256 != anew.sha256:
-        found.append(f"the candles ({stands.rows}) are not those of the raw batches ({anew.rows}); run rebuild")
+        found.append(f"the candles ({stands.rows}) are not those of the raw batches ({anew.rows}); run repair")
     found += _ledger(stores, dataset, cell, stands)
     if not stands.quarantined:
         found += _sinks(stores, dataset, cell)

@@ -182,10 +182,11 @@ def test_a_run_that_breaks_off_is_told_with_its_reason_and_over_with_the_next_su
     pipeline = make(hook.url)
     run_id = pipeline.run(crash="the exchange does not answer")
     pipeline.tick()
-    assert pipeline.episodes() == [("linear/60", "", "run")]
+    over = "2024-01-01|AUSDT...2024-01-03|AUSDT"
+    assert pipeline.episodes() == [("linear/60", over, "run")]
     pipeline.run()
     pipeline.tick()
-    assert hook.titles == ["ERROR linear_60: run failed", "RECOVERED linear_60: run recovered"]
+    assert hook.titles == [f"ERROR linear_60 {over}: run failed", f"RECOVERED linear_60 {over}: run recovered"]
     message = hook.payloads[0]["message"]
     assert "linear/60/candles: the exchange does not answer" in message
     assert f"http://127.0.0.1:3000/runs/{run_id}" in message

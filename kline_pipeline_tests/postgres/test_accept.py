@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -141,3 +142,20 @@ def test_a_contradiction_that_comes_later_is_not_let_in_by_a_decision_about_a_ga
     sim.clock.now_ms += 1000
     assert not run(sim)
     assert result(sim, "no_duplicates").severity == "ERROR"
+
+
+def test_a_wide_window_lets_in_only_what_offended_when_it_was_accepted(sim: World) -> None:
+    month = HOURLY.window(FEBRUARY.date)
+    sim.clock.step_ms = 1
+    sim.exchange.faults.add([{"drop": ABOUT}])
+    run(sim)
+    accept(sim, month)
+    for batch in (Path(sim.settings.work_url) / "raw/linear/60/BTCUSDT/2024-02-01").iterdir():
+        batch.unlink()
+    sim.exchange.faults.add([{"drop": {**ABOUT, "open_time": "2024-02-10T08:00"}}])
+
+    assert not run(sim)
+
+    verdict = sim.pipeline.verdict(HOURLY, FEBRUARY)
+    assert (verdict.quarantined, verdict.missing, verdict.known_missing) == (True, 1, 1)
+    assert "2024-02-10T08:00:00Z" in verdict.reasons[0]

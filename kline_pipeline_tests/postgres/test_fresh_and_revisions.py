@@ -9,7 +9,7 @@ from sqlalchemy import event
 from kline_pipeline.checks.report import CheckResult
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
-from kline_pipeline.datasets import Dataset
+from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.market.interval import Interval
 from kline_pipeline_tests.worlds import HOURLY, World, ms, world
 
@@ -92,12 +92,15 @@ def test_what_was_taken_out_of_the_dataset_need_not_be_fresh(sim: World) -> None
     assert sim.pipeline.fresh(without, now_ms=ms(NOW)).counts["trading"] == 0
 
 
-def test_without_a_table_the_ledger_tells_what_the_snapshots_hold(sim: World) -> None:
-    sim.run(FILES_ONLY, ("2024-04-01", "BTCUSDT"))
-    sim.query("delete from kline.candles")
+def test_what_may_land_counts_before_the_sinks_have_it(sim: World) -> None:
+    """In a run that brings a dataset up to date the check comes before the sinks."""
+    cells = [Cell(date(2024, 4, 1), "BTCUSDT")]
+    sim.pipeline.fill(FILES_ONLY, cells)
+    sim.pipeline.derive(FILES_ONLY, cells, now_ms=sim.clock())
 
     assert sim.pipeline.fresh(FILES_ONLY, now_ms=ms(NOW)).passed
-    assert not sim.pipeline.fresh(HOURLY, now_ms=ms(NOW)).passed
+    late = sim.pipeline.fresh(FILES_ONLY, now_ms=ms("2024-04-14 12:34:56"))
+    assert (late.passed, late.severity, late.repair) == (False, "ERROR", "kline-pipeline backfill linear:BTCUSDT:60")
 
 
 def revise(sim: World, *plan: dict[str, object]) -> None:

@@ -101,3 +101,30 @@ def test_a_canceled_run_is_nobodys_failure_and_its_checks_count() -> None:
 def test_a_failed_run_is_over_when_a_run_of_the_same_assets_succeeds(later: FinishedRun, over: bool) -> None:
     told = news([run(status="failed", crashes=(LOST,)), later])
     assert (("recovered", RUN_PLACE) in told) is over
+
+
+@pytest.mark.parametrize(
+    ("partitions", "over"),
+    [
+        ("2022-01-01|BTCUSDT...2022-12-01|BTCUSDT", True),
+        ("2021-01-01|BTCUSDT...2023-12-01|BTCUSDT", True),
+        ("2022-01-01|BTCUSDT...2022-11-01|BTCUSDT", False),
+        ("2022-01-01|ETHUSDT...2022-12-01|ETHUSDT", False),
+        ("2022-01-01|BTCUSDT", False),
+        ("", False),
+    ],
+)
+def test_a_failed_run_is_made_good_by_a_run_over_its_partitions_only(partitions: str, *, over: bool) -> None:
+    failed = run(status="failed", error="killed", partitions="2022-01-01|BTCUSDT...2022-12-01|BTCUSDT")
+    still_open, changes = follow({}, [failed, run(partitions=partitions)], "ERROR")
+
+    assert [change.kind for change in changes] == (["failed", "recovered"] if over else ["failed"])
+    assert bool(still_open) is not over
+
+
+def test_runs_over_different_partitions_fail_each_for_itself() -> None:
+    runs = [run(status="failed", error="killed", partitions=f"2022-01-01|{name}USDT") for name in ("BTC", "SOL")]
+
+    _, changes = follow({}, runs, "ERROR")
+
+    assert [change.episode.place.partition for change in changes] == ["2022-01-01|BTCUSDT", "2022-01-01|SOLUSDT"]

@@ -43,7 +43,9 @@ def rows(*changes: tuple[float, tuple[str, ...] | None]) -> RawBatch:
 
 
 def accepted(start: int, end: int, keep: Keep | None = None) -> LetIn:
-    return LetIn(accepted=(Accepted(Window(at(start), at(end)), keep, "outage"),))
+    """Accept whatever lies in these minutes."""
+    window, times = Window(at(start), at(end)), frozenset(range(at(start), at(end), 1000))
+    return LetIn(accepted=(Accepted(window, keep, "outage", times, times, times),))
 
 
 def known(*minutes: int, confirmed: bool = True) -> LetIn:

@@ -21,6 +21,7 @@ from dagster import (
 )
 
 from kline_pipeline.alerting.episodes import Evaluation, FinishedRun
+from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset, undeclared
 from kline_pipeline.defs.outcomes import step_sentence
 from kline_pipeline.defs.runs_worker import LOCATION_NAME
@@ -119,6 +120,7 @@ def _finished(instance: DagsterInstance, run: DagsterRun, record: EventLogRecord
         status=status,
         at=_moment(record.timestamp),
         subject=subject,
+        partitions=_partitions(run),
         assets=tuple(sorted(made)),
         evaluations=tuple(one for event, at in events for one in _evaluation(event, at)),
         crashes=tuple(one for event, _ in events for one in _crash(event)),
@@ -185,6 +187,12 @@ def _crash(event: DagsterEvent) -> Iterator[tuple[str, str]]:
         yield name, step_sentence(event) or "it did not say why"
 
 
+def _partitions(run: DagsterRun) -> str:
+    first = run.tags.get("dagster/asset_partition_range_start") or run.tags.get("dagster/partition", "")
+    last = run.tags.get("dagster/asset_partition_range_end", "")
+    return f"{first}...{last}" if last else first
+
+
 def _repair(instance: DagsterInstance, run: DagsterRun, subject: str) -> str:
     """Return the command that goes on where a run over partitions stopped; empty for another run."""
     first = run.tags.get("dagster/asset_partition_range_start") or run.tags.get("dagster/partition", "")
@@ -199,9 +207,8 @@ def _repair(instance: DagsterInstance, run: DagsterRun, subject: str) -> str:
         symbols = known[known.index(one) : known.index(other) + 1]
     if not 0 < len(symbols) <= _SYMBOLS:
         return ""
-    return (
-        f"kline-pipeline backfill {' '.join(str(dataset.series(name)) for name in symbols)} --from {start} --to {end}"
-    )
+    keys = " ".join(str(dataset.series(name)) for name in symbols)
+    return f"{Settings.load().program} backfill {keys} --from {start} --to {end}"
 
 
 def _moment(timestamp: float) -> datetime:
