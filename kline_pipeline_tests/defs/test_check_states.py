@@ -41,11 +41,15 @@ def fresh() -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=True)
 
 
-def told(state: AssetCheckState) -> dict[str, set[str] | bool]:
+def told(state: AssetCheckState) -> dict[str, set[str]]:
     """The keys of each status and of each run that goes on, without those that have none."""
     named = {status.value: subset for status, subset in state.subsets.items()} | dict(state.in_progress_runs)
     found = {
-        name: set(subset.subset_value.get_partition_keys()) if subset.is_partitioned else bool(subset.value)
+        name: set(subset.subset_value.get_partition_keys())
+        if subset.is_partitioned
+        else {"all"}
+        if subset.value
+        else set()
         for name, subset in named.items()
     }
     return {name: keys for name, keys in found.items() if keys}
@@ -53,7 +57,7 @@ def told(state: AssetCheckState) -> dict[str, set[str] | bool]:
 
 def states(
     instance: dg.DagsterInstance, keys: list[tuple[dg.AssetCheckKey, Any]]
-) -> dict[dg.AssetCheckKey, dict[str, set[str] | bool]]:
+) -> dict[dg.AssetCheckKey, dict[str, set[str]]]:
     """Our states, which must be Dagster's own."""
     ours = instance.event_log_storage.get_asset_check_state(keys)
     empty = {key: AssetCheckState.empty() for key, _ in keys}
@@ -90,12 +94,14 @@ def test_passed_and_failed_partitions_and_a_check_without_partitions(checked: dg
         "SUCCEEDED": {f"2024-0{month}-01|{symbol}" for month in (1, 2, 3) for symbol in "AC"},
         "FAILED": {f"2024-0{month}-01|B" for month in (1, 2, 3)},
     }
-    assert found[FRESH] == {"SUCCEEDED": True}
+    assert found[FRESH] == {"SUCCEEDED": {"all"}}
 
 
 def test_a_new_materialization_makes_the_result_of_its_partition_outdated(checked: dg.DagsterInstance) -> None:
+    before = states(checked, [(NO_GAPS, CELLS)])
     checked.report_runless_asset_event(dg.AssetMaterialization(CANDLES, partition="2024-02-01|B"))
 
+    assert len(before[NO_GAPS]["FAILED"]) == 3
     assert states(checked, [(NO_GAPS, CELLS)])[NO_GAPS]["FAILED"] == {"2024-01-01|B", "2024-03-01|B"}
 
 
@@ -119,3 +125,13 @@ def test_what_is_planned_is_in_progress_until_its_run_ends(checked: dg.DagsterIn
 
 def test_a_check_that_never_ran_has_no_state(instance: dg.DagsterInstance) -> None:
     assert states(instance, [(NO_GAPS, CELLS), (FRESH, None), (NO_GAPS, DATES)]) == {NO_GAPS: {}, FRESH: {}}
+
+
+def test_queries_of_one_moment_share_a_state_until_the_next_event(checked: dg.DagsterInstance) -> None:
+    def asked() -> AssetCheckState:
+        return checked.event_log_storage.get_asset_check_state([(NO_GAPS, CELLS)])[NO_GAPS]
+
+    first = asked()
+    assert asked() is first
+    checked.report_runless_asset_event(dg.AssetMaterialization(CANDLES, partition="2024-02-01|B"))
+    assert told(asked()) != told(first)

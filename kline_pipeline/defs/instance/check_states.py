@@ -4,11 +4,13 @@ Dagster 1.13.27 looks up every partition key in the schedule of its dates and co
 partitions and six checks, 93 % of a poll of the page of an asset was that and 7 % SQL. What comes out here is the same.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import product
-from typing import Any, Final, TypeAlias
+from threading import Lock
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dagster import AssetCheckKey, MultiPartitionsDefinition, PartitionsDefinition, RunsFilter
 from dagster._core.asset_graph_view.serializable_entity_subset import SerializableEntitySubset
@@ -24,6 +26,7 @@ from dagster_postgres import PostgresEventLogStorage
 
 Partitions: TypeAlias = PartitionsDefinition[Any] | None
 
+_KEPT_S: Final = 10.0
 _PLANNED: Final = AssetCheckExecutionRecordStatus.PLANNED
 _DONE: Final = {
     AssetCheckExecutionRecordStatus.SUCCEEDED: AssetCheckExecutionResolvedStatus.SUCCEEDED,
@@ -31,13 +34,44 @@ _DONE: Final = {
 }
 
 
+class _Known(NamedTuple):
+    """A state as it was when the newest event had this id; not to be used after `until_s` of the monotonic clock."""
+
+    state: AssetCheckState
+    partitions: Partitions
+    newest: int | None
+    until_s: float
+
+
 class EventLog(PostgresEventLogStorage):
-    """Dagster's event log, whose states of checks take linear time."""
+    """Dagster's event log, whose states of checks take linear time and are reckoned once for queries of one moment."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._known: dict[AssetCheckKey, _Known] = {}
+        self._turn = Lock()
 
     def get_asset_check_state(
         self, keys: Sequence[tuple[AssetCheckKey, Partitions]]
     ) -> Mapping[AssetCheckKey, AssetCheckState]:
-        """Return the state of each check as it is now, of the partitions that exist now."""
+        """Return the state of each check, of the partitions that exist.
+
+        While no event comes a state is kept for some seconds: a partition that was added or removed shows after that.
+        """
+        with self._turn:  # a page asks twice at once: the second one waits, and finds what the first one found
+            newest, now_s = self.get_maximum_record_id(), time.monotonic()
+            wanted = [(key, partitions) for key, partitions in keys if not self._knows(key, partitions, newest, now_s)]
+            for key, state in self._states(wanted).items():
+                self._known[key] = _Known(state, dict(wanted)[key], newest, now_s + _KEPT_S)
+            return {key: self._known[key].state for key, _ in keys}
+
+    def _knows(self, key: AssetCheckKey, partitions: Partitions, newest: int | None, now_s: float) -> bool:
+        known = self._known.get(key)
+        return known is not None and (known.partitions, known.newest) == (partitions, newest) and now_s < known.until_s
+
+    def _states(self, keys: Sequence[tuple[AssetCheckKey, Partitions]]) -> Mapping[AssetCheckKey, AssetCheckState]:
+        if not keys:
+            return {}
         found: dict[AssetCheckKey, list[AssetCheckPartitionInfo]] = defaultdict(list)
         for info in self.get_asset_check_partition_info([key for key, _ in keys]):
             found[info.check_key].append(info)
