@@ -98,8 +98,11 @@ class Fetch:
     def _asks(self, series: Series) -> list[tuple[Series, Window]]:
         begin_ms = series.interval.floor(BEGINNING_MS)
         late = (Window(max(begin_ms, one.start_ms), max(begin_ms, one.end_ms)) for one in self._wanted[series])
-        pages = (pages_of(window, series.interval, self._server_time_ms) for window in late)
-        return [(series, page) for page in dict.fromkeys(chain.from_iterable(pages))]
+        longest: dict[int, Window] = {}
+        for page in chain.from_iterable(pages_of(window, series.interval, self._server_time_ms) for window in late):
+            # The last page ends with the window that asks for it: two windows may share its beginning.
+            longest[page.start_ms] = max(page, longest.get(page.start_ms, page))
+        return [(series, page) for page in longest.values()]
 
 
 class _Part:

@@ -5,16 +5,28 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kline_pipeline.direct.candles import Fetch
 from kline_pipeline.direct.latest import latest
 from kline_pipeline.direct.source import Source
 from kline_pipeline.errors import Contradiction, ExchangeError, IncompleteWindow, NotListed, TooFewCandles
+from kline_pipeline.market.interval import Interval
+from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window, iso
 from kline_pipeline_tests.properties.cases import PERSISTENT, cases, transient_faults
 from kline_pipeline_tests.small_exchange import Case, all_as_served, sorted_unique, source_of, times_of
+
+# Both lives lie on the page that has not settled yet; the second began minutes ago.
+LISTED_AGAIN = (
+    Case(
+        series=Series("linear", "AUSDT", Interval("240")),
+        lives=((1_707_076_800_000, 1_712_337_540_000), (1_712_750_340_000, None)),
+        now_ms=1_712_752_496_000,
+    ),
+    Window(1_709_913_600_000, 1_712_750_400_000),
+)
 
 
 def fetched(source: Source, case: Case, window: Window) -> list[pa.Table]:
@@ -112,6 +124,7 @@ def test_rows_that_come_twice_count_once_and_contradictions_are_named(
 
 
 @settings(max_examples=300)
+@example(drawn=LISTED_AGAIN, faults=(), count=3)
 @given(cases(), transient_faults(), st.integers(1, 3000))
 def test_the_last_candles_are_exactly_so_many_or_the_error_says_how_many_exist(
     drawn: tuple[Case, Window], faults: tuple[dict[str, Any], ...], count: int
