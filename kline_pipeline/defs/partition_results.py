@@ -87,8 +87,8 @@ def partition_keys(context: dg.AssetExecutionContext | dg.AssetCheckExecutionCon
 def add_metadata(context: dg.AssetExecutionContext, key: str, metadata: Mapping[str, Any]) -> None:
     """Add metadata to the materialization of one partition of the run.
 
-    Dagster's own `add_asset_metadata` lists all partitions of the run to find the key, with several statements to the
-    database, so that a run of 250 partitions spends some 20 ms on each call.
+    Dagster's own `add_asset_metadata` lists all partitions of the run to find the key, with statements to the database:
+    30 % of the time that the candles of a run over 240 partitions took.
     """
     step = context.get_step_execution_context()
     step._metadata_accumulator = step._metadata_accumulator.with_additional_asset_metadata(  # noqa: SLF001

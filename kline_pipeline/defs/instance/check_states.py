@@ -26,7 +26,7 @@ from dagster_postgres import PostgresEventLogStorage
 
 Partitions: TypeAlias = PartitionsDefinition[Any] | None
 
-_KEPT_S: Final = 10.0
+_KEPT_S: Final = 60.0
 _PLANNED: Final = AssetCheckExecutionRecordStatus.PLANNED
 _DONE: Final = {
     AssetCheckExecutionRecordStatus.SUCCEEDED: AssetCheckExecutionResolvedStatus.SUCCEEDED,
@@ -56,7 +56,7 @@ class EventLog(PostgresEventLogStorage):
     ) -> Mapping[AssetCheckKey, AssetCheckState]:
         """Return the state of each check, of the partitions that exist.
 
-        While no event comes a state is kept for some seconds: a partition that was added or removed shows after that.
+        While no event comes a state is kept for a minute: a partition that was removed counts until then.
         """
         with self._turn:  # a page asks twice at once: the second one waits, and finds what the first one found
             newest, now_s = self.get_maximum_record_id(), time.monotonic()
