@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from kline_pipeline import datasets
 from kline_pipeline.bybit.lives import Lives, probe_lives
+from kline_pipeline.cli.session import say
+from kline_pipeline.cli.ui_address import running_up
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.datasets_file import add_symbol
@@ -52,13 +54,20 @@ def learn(settings: Settings, opened: "Opened", series: Sequence[Series]) -> dic
 def declare(settings: Settings, series: Sequence[Series]) -> tuple[Settings, list[Series]]:
     """Write what datasets.toml lacks of the series into it; return the settings that name the file, and what was new.
 
+    An `up` that runs knows the datasets from its start: where one came anew, how its UI comes to show it is said.
+
     Raises:
         DatasetsError: the file cannot be read or written.
     """
+    before = {dataset.name for dataset in datasets.load(settings.datasets_file)}
     added = [one for one in series if not _declared(settings, one)]
     for one in added:
         add_symbol(settings, one)
-    return reloaded(settings), added
+    anew = reloaded(settings)
+    new = [dataset.name for dataset in datasets.load(anew.datasets_file) if dataset.name not in before]
+    if new and (ui := running_up(anew.home)):
+        say(f"new to the UI: {', '.join(new)}; it shows them after Reload on {ui}/locations")
+    return anew, added
 
 
 def followed(opened: "Opened", declared: Sequence[Dataset], series: Sequence[Series]) -> list[Series]:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kline_pipeline import cli
+from kline_pipeline.cli.ui_address import only_up
 from kline_pipeline.simulator.control import change_faults
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.market import SyntheticHistory
@@ -129,6 +130,14 @@ def test_an_unknown_series_is_added_by_backfill_and_removed_by_hand(
     capsys.readouterr()
     assert run("series", "list") == 0
     assert "linear:SOLUSDT:240" not in capsys.readouterr().out.splitlines()
+
+
+def test_a_new_dataset_says_how_a_running_ui_comes_to_show_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with only_up(home, "http://127.0.0.1:3000"):
+        assert run("series", "add", "linear:SOLUSDT:240") == 0
+        assert "linear_240; it shows them after Reload on http://127.0.0.1:3000/locations" in capsys.readouterr().err
+        assert run("series", "add", "linear:ETHUSDT:240") == 0
+        assert "Reload" not in capsys.readouterr().err
 
 
 def test_a_symbol_that_the_exchange_does_not_know_leaves_no_trace(
