@@ -19,8 +19,9 @@ from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.window import Window
 from kline_pipeline.stages.accept import accept_window
 from kline_pipeline.stages.broken import distrust_inconsistent
-from kline_pipeline.stages.derive import derive_cell
+from kline_pipeline.stages.derive import derive_partition
 from kline_pipeline.stages.fill import Fill, FillReport
+from kline_pipeline.stages.flow import Flow, Passed
 from kline_pipeline.stages.land import Landing, land_cell
 from kline_pipeline.stored_partitions import StoredPartitions
 
@@ -112,6 +113,29 @@ class Pipeline(StoredPartitions):
             fill.on_pages = on_pages
         return fill.run(cells)
 
+    def run(
+        self, dataset: Dataset, cells: Sequence[Cell], *, report: Report[Passed] | None = None
+    ) -> dict[Cell, Passed]:
+        """Do all of `fill`, `derive`, `land_postgres` and `land_parquet`, the stages side by side.
+
+        Args:
+            dataset, cells: the partitions.
+            report: told each partition when it is through, in another thread, one at a time.
+
+        Raises:
+            ExchangeError: a retryable one after all attempts; what was complete by then has landed.
+            CorruptFile: a raw batch is not what was written.
+            VenueMismatch: a store belongs to another exchange.
+            StorageError: the database or a folder failed; no other partition is begun.
+        """
+        self.claim()
+        self.keep(dataset)
+        now_ms = self.now_ms()
+        flow = Flow(self._fill(dataset, now_ms), now_ms)
+        if report is not None:
+            flow.report = report
+        return flow.run(cells)
+
     def distrust_inconsistent(
         self, dataset: Dataset, cells: Sequence[Cell], *, declared: Sequence[Dataset]
     ) -> list[Cell]:
@@ -141,7 +165,7 @@ class Pipeline(StoredPartitions):
             CorruptFile: a raw batch is not what was written.
             StorageError: the database or a folder failed.
         """
-        return _each(cells, lambda cell: derive_cell(self._stores, dataset, cell, now_ms=now_ms), report)
+        return _each(cells, lambda cell: derive_partition(self._stores, dataset, cell, now_ms=now_ms)[0], report)
 
     def land_postgres(
         self, dataset: Dataset, cells: Sequence[Cell], *, report: Report[Landing] | None = None

@@ -4,6 +4,7 @@ Neighbouring partitions of a series are one span, read as full pages; each row g
 A batch is written as soon as the pages of its partition are there, so a killed run goes on where it stopped.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ def fetch(
     grace_ms: int,
     concurrency: int,
     on_page: Callable[[int, int], None] = lambda _done, _planned: None,
+    on_answered: Callable[[Wanted], None] = lambda _one: None,
 ) -> None:
     """Fetch every window of `wanted`, write the raw batches, and note in each partition what came.
 
@@ -66,6 +68,7 @@ def fetch(
         grace_ms: a candle counts as closed this long after its end.
         concurrency: requests in flight.
         on_page: told after each answer how many came, of how many.
+        on_answered: told each partition of which something was asked, as soon as all that came of it is written.
 
     Raises:
         ExchangeError: a retryable one after all attempts; whole batches received before it are written.
@@ -80,6 +83,7 @@ def fetch(
         for span in merge(window for partition in partitions for window in partition.windows)
         for page in plan(span, series.interval)
     ]
+    last_asks = _last_asks(asks, wanted)
     open_batches: dict[Series, _Open] = {}
     try:
         # Closed here, not by the garbage collector, which would wait for its threads wherever it happens to run.
@@ -90,10 +94,28 @@ def fetch(
                     batch.refuse(answer)
                 else:
                     batch.add(answer)
+                for partition in last_asks[done - 1]:
+                    batch.close(partition)
+                    on_answered(partition)
                 on_page(done, len(asks))
     finally:
         for batch in open_batches.values():
             batch.flush()
+
+
+def _last_asks(asks: Sequence[tuple[Series, Window]], wanted: Sequence[Wanted]) -> list[list[Wanted]]:
+    """Return per page the partitions of which it is the last one."""
+    found: list[list[Wanted]] = [[] for _ in asks]
+    pages: dict[Series, list[int]] = {}
+    for place, (series, _) in enumerate(asks):
+        pages.setdefault(series, []).append(place)
+    for partition in wanted:
+        if partition.windows:
+            places = pages[partition.series]
+            ends_ms = partition.windows[-1].end_ms
+            after = bisect_left(places, ends_ms, key=lambda place: asks[place][1].start_ms)
+            found[places[after - 1]].append(partition)
+    return found
 
 
 class _Open:
@@ -128,6 +150,11 @@ class _Open:
         for partition in self._touched(failure.window):
             partition.fetch_error = str(failure.error)
             partition.requests += 1
+
+    def close(self, partition: Wanted) -> None:
+        """Write what there is of a partition of which nothing more comes."""
+        if self._current is partition:
+            self.flush()
 
     def flush(self) -> None:
         if self._current is not None and self._pages:

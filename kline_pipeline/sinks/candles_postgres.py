@@ -16,7 +16,7 @@ from kline_pipeline.database.engine import Database
 from kline_pipeline.database.locks import series_lock
 from kline_pipeline.evidence import coverage
 from kline_pipeline.evidence.series_ids import find_series_id, series_id
-from kline_pipeline.market.schema import CANDLE_SCHEMA, NUMBER_COLUMNS, empty_candles
+from kline_pipeline.market.schema import CANDLE_SCHEMA, NUMBER_COLUMNS, empty_candles, lines_of
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window, iso
 from kline_pipeline.sinks.landing import Held, ToLand, steps_back
@@ -149,13 +149,11 @@ def _copy(connection: Connection, table: str, key: int, candles: pa.Table) -> in
     return len(candles)
 
 
-def _copy_lines(key: int, candles: pa.Table) -> Iterator[str]:
+def _copy_lines(key: int, candles: pa.Table) -> Iterator[memoryview]:
     """Return the rows as COPY text; canonical numbers have nothing to escape."""
-    for batch in candles.to_batches(max_chunksize=50_000):
-        moments = pc.cast(pc.cast(batch["open_time_ms"], pa.timestamp("ms", tz="UTC")), pa.string())
-        numbers = [batch[name] for name in NUMBER_COLUMNS]
-        lines = pc.binary_join_element_wise(pa.scalar(str(key)), moments, *numbers, "\t")
-        yield "\n".join(lines.to_pylist()) + "\n"
+    # Without a zone, as every session of ours is in UTC: with one, Arrow takes 25 times as long to print a moment.
+    moments = pc.cast(pc.cast(candles["open_time_ms"], pa.timestamp("ms")), pa.string())
+    return lines_of(candles, pa.scalar(str(key)), moments)
 
 
 def _bounds(key: int, window: Window) -> dict[str, object]:

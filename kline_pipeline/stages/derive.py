@@ -7,6 +7,7 @@ stands is returned.
 from typing import Final
 
 import msgspec
+import pyarrow as pa
 
 from kline_pipeline.candles.derive import Generation
 from kline_pipeline.checks.verdict import Verdict
@@ -24,8 +25,8 @@ from kline_pipeline.stages.stores import Stores
 _DAY_MS: Final = 86_400_000
 
 
-def derive_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> Verdict:
-    """Derive, judge and keep one partition; return the verdict that stands.
+def derive_partition(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> tuple[Verdict, ToLand]:
+    """Derive, judge and keep one partition; return the verdict that stands, and what may land of it.
 
     Batches of a finished one that newer ones make superfluous are pruned, and it is derived again from the rest.
 
@@ -38,15 +39,15 @@ def derive_cell(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) ->
         CorruptFile: a raw batch is not what was written.
         StorageError: the database or a folder failed.
     """
-    verdict, looked = _derive(stores, dataset, cell, now_ms=now_ms)
+    verdict, partition, looked = _derive(stores, dataset, cell, now_ms=now_ms)
     if looked is None or not prune_cell(stores, dataset, cell, looked):
-        return verdict
-    again, _ = _derive(stores, dataset, cell, now_ms=now_ms)
-    return msgspec.structs.replace(again, revisions=verdict.revisions)
+        return verdict, partition
+    again, partition, _ = _derive(stores, dataset, cell, now_ms=now_ms)
+    return msgspec.structs.replace(again, revisions=verdict.revisions), partition
 
 
-def _derive(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> tuple[Verdict, Looked | None]:
-    """Return the verdict that stands and what was looked at, None when newer answers are known."""
+def _derive(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> tuple[Verdict, ToLand, Looked | None]:
+    """Return the verdict that stands, what may land, and what was looked at, None when newer answers are known."""
     series = dataset.series(cell.symbol)
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
         series_lock(connection, series)
@@ -54,7 +55,7 @@ def _derive(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> tup
         names, known = stores.raw.names(series, cell.date), known_of(connection, dataset, cell)
         stands = known.row.generation if known.row is not None else None
         if stands and Generation.parse(stands) > Generation.of(names, known.prune_epoch):
-            return read_cell(stores, dataset, cell)[0], None
+            return *read_cell(stores, dataset, cell), None
         looked = look(stores, dataset, cell, known, names, now_ms=now_ms)
         judgement = looked.judgement
         stores.working.write(series, cell.date, judgement.landing, looked.verdict)
@@ -64,7 +65,7 @@ def _derive(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> tup
         if dataset.interval.typical_ms < _DAY_MS:
             window = dataset.window(cell.date)
             coverage.record_days(connection, key, window, judgement.expected_ms, judgement.present_ms)
-    return looked.verdict, looked
+    return looked.verdict, _to_land(dataset, cell, looked.verdict, judgement.landing), looked
 
 
 def read_cell(stores: Stores, dataset: Dataset, cell: Cell) -> tuple[Verdict, ToLand]:
@@ -78,11 +79,15 @@ def read_cell(stores: Stores, dataset: Dataset, cell: Cell) -> tuple[Verdict, To
     if working is None:
         raise CorruptFile(f"{series} {cell.date} has no working candles; backfill or rebuild it")
     verdict = msgspec.json.decode(working.verdict, type=Verdict)
-    return verdict, ToLand(
-        series=series,
+    return verdict, _to_land(dataset, cell, verdict, working.candles)
+
+
+def _to_land(dataset: Dataset, cell: Cell, verdict: Verdict, candles: pa.Table) -> ToLand:
+    return ToLand(
+        series=dataset.series(cell.symbol),
         date=cell.date,
         window=verdict.window,
-        candles=working.candles,
+        candles=candles,
         sha256=verdict.sha256,
         generation=Generation.parse(verdict.generation),
         sinks=dataset.sinks,

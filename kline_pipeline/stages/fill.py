@@ -51,6 +51,9 @@ class FillReport:
     held: bool = False
 
 
+OnReady = Callable[[Cell, FillReport], None]
+
+
 @dataclass(slots=True)
 class Fill:
     """One filling of partitions of one dataset.
@@ -73,8 +76,12 @@ class Fill:
     _pages: tuple[int, int] = (0, 0)
     _known: dict[str, Listing | str] = field(default_factory=dict)
 
-    def run(self, cells: Sequence[Cell]) -> dict[Cell, FillReport]:
+    def run(self, cells: Sequence[Cell], on_ready: OnReady = lambda _cell, _report: None) -> dict[Cell, FillReport]:
         """Fetch what is missing of the partitions and return what was done, per partition.
+
+        Args:
+            cells: the partitions.
+            on_ready: told each partition as soon as nothing more is to be fetched of it, while others still are.
 
         Raises:
             ExchangeError: a retryable one after all attempts; whole batches received before it are kept.
@@ -84,22 +91,32 @@ class Fill:
             set_spoilt_aside(self.stores, self.dataset, cell)
         reports = {cell: FillReport() for cell in sorted(cells, key=lambda one: (one.symbol, one.date))}
         wanted = {cell: found for cell, report in reports.items() if (found := self._wanted(cell, report)) is not None}
-        rounds = [[self._ahead(one) for one in wanted.values()]]
-        self._fetch(rounds[0])
-        rounds.append([self._again(one) for one in rounds[0] if one.absent])
-        self._probe_ends(rounds[0])
-        self._fetch(rounds[1])
-        for one in (one for fetched in rounds for one in fetched):
-            report = reports[Cell(one.date, one.series.symbol)]
-            report.requests += one.requests
-            report.rows += one.rows
-            report.size_bytes += one.size_bytes
-            report.fetch_error = report.fetch_error or one.fetch_error
-        self._note(reports)
-        for one in rounds[1]:
+        left = dict(reports)
+
+        def ready(cell: Cell) -> None:
+            report = left.pop(cell)
+            self._note(cell, report)
+            on_ready(cell, report)
+
+        def answered(one: Wanted) -> None:
             cell = Cell(one.date, one.series.symbol)
+            _add(reports[cell], one)
+            if not one.absent:  # else it is asked once more first
+                ready(cell)
+
+        for cell in [cell for cell in reports if cell not in wanted or not wanted[cell].windows]:
+            ready(cell)
+        first = [self._ahead(one) for one in wanted.values() if one.windows]
+        self._fetch(first, answered)
+        again = [self._again(one) for one in first if one.absent]
+        self._probe_ends(first)
+        self._fetch(again, lambda one: _add(reports[Cell(one.date, one.series.symbol)], one))
+        for one in again:
+            cell = Cell(one.date, one.series.symbol)
+            self._note(cell, reports[cell])  # what the exchange refused never confirms a gap
             if one.absent and reports[cell].fetch_error is None:
                 reports[cell].requests += self._confirm(cell)
+            ready(cell)
         return reports
 
     def _confirm(self, cell: Cell) -> int:
@@ -174,7 +191,7 @@ class Fill:
                 self._known[symbol] = str(exc)
         return self._known[symbol]
 
-    def _fetch(self, wanted: Sequence[Wanted]) -> None:
+    def _fetch(self, wanted: Sequence[Wanted], on_answered: Callable[[Wanted], None]) -> None:
         before, planned = self._pages
 
         def tell(done: int, of: int) -> None:
@@ -188,6 +205,7 @@ class Fill:
             grace_ms=self.stores.grace_ms,
             concurrency=self.concurrency,
             on_page=tell,
+            on_answered=on_answered,
         )
 
     def _ahead(self, one: Wanted) -> Wanted:
@@ -212,16 +230,20 @@ class Fill:
         for symbol in sorted(ends):
             self._listing(symbol, again=True)
 
-    def _note(self, reports: dict[Cell, FillReport]) -> None:
+    def _note(self, cell: Cell, report: FillReport) -> None:
         with self.stores.database.translate_errors(), self.stores.database.engine.begin() as connection:
-            for cell, report in reports.items():
-                key = series_id(connection, self.dataset.series(cell.symbol))
-                window = self.dataset.window(cell.date)
-                coverage.note_fetch_error(
-                    connection,
-                    key,
-                    cell.date,
-                    window,
-                    report.fetch_error,
-                    ask_again_ms=self.now_ms + _REFUSED_WAIT_MS,
-                )
+            coverage.note_fetch_error(
+                connection,
+                series_id(connection, self.dataset.series(cell.symbol)),
+                cell.date,
+                self.dataset.window(cell.date),
+                report.fetch_error,
+                ask_again_ms=self.now_ms + _REFUSED_WAIT_MS,
+            )
+
+
+def _add(report: FillReport, one: Wanted) -> None:
+    report.requests += one.requests
+    report.rows += one.rows
+    report.size_bytes += one.size_bytes
+    report.fetch_error = report.fetch_error or one.fetch_error

@@ -46,7 +46,11 @@ def land_cell(stores: Stores, sink: str, dataset: Dataset, cell: Cell) -> Landin
         CorruptFile: the partition was never derived, or the snapshot that must stay cannot be read.
         StorageError: the database or the folder failed; the partition is as it was.
     """
-    verdict, partition = read_cell(stores, dataset, cell)
+    return land_partition(stores, sink, *read_cell(stores, dataset, cell))
+
+
+def land_partition(stores: Stores, sink: str, verdict: Verdict, partition: ToLand) -> Landing:
+    """Land what may land of a partition that was just derived; see `land_cell`."""
     held = held_by(stores, sink, partition) if verdict.quarantined else None
     if not verdict.quarantined or (verdict.lands and (held is None or held.rows < partition.rows)):
         held = _write(stores, sink, partition)

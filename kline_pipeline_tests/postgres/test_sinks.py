@@ -14,7 +14,7 @@ from kline_pipeline.database.engine import Database
 from kline_pipeline.evidence import coverage
 from kline_pipeline.evidence.series_ids import series_id
 from kline_pipeline.files import Folder
-from kline_pipeline.market.schema import CANDLE_SCHEMA, NUMBER_COLUMNS, sha256_of
+from kline_pipeline.market.schema import CANDLE_SCHEMA, NUMBER_COLUMNS, sha256_of, snapshot_table
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
 from kline_pipeline.sinks import candles_parquet, candles_postgres
@@ -127,9 +127,11 @@ def test_only_what_differs_is_touched_in_the_table(database: Database) -> None:
 def test_the_same_candles_are_the_same_bytes() -> None:
     partition = to_land(OLD, ["1.5", "2"])
 
-    first = candles_parquet.encode(partition.series, partition.candles)
-    again = candles_parquet.encode(
-        partition.series, pa.concat_tables([partition.candles.slice(0, 1), partition.candles.slice(1)])
+    in_pieces = pa.concat_tables([partition.candles.slice(0, 1), partition.candles.slice(1)])
+
+    first, again = (
+        candles_parquet.encode(snapshot_table(("linear", "BTCUSDT", "1"), candles))
+        for candles in (partition.candles, in_pieces)
     )
 
     assert first == again

@@ -1,0 +1,120 @@
+"""All stages at once over some partitions: while pages still come, what is complete is derived, what is derived lands.
+
+What each stage does is told in fill, derive and land. Dagster runs them one after the other, as steps of their own.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from kline_pipeline.checks.verdict import Verdict
+from kline_pipeline.datasets import Cell
+from kline_pipeline.stages.derive import derive_partition
+from kline_pipeline.stages.fill import Fill, FillReport
+from kline_pipeline.stages.land import Landing, land_partition
+
+# Derived and not landed yet: what bounds the memory, as a month of minutes is about 30 MB of tables.
+_AHEAD: Final = 2
+_WRITERS: Final = {"postgres": 1, "parquet": 2}  # threads; one COPY keeps one core of the server busy
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What became of one partition on the whole way.
+
+    Attributes:
+        filled: what was fetched.
+        verdict: what the rules say.
+        landings: by sink what landing it did; it is there when all of them passed.
+    """
+
+    filled: FillReport
+    verdict: Verdict
+    landings: dict[str, Landing]
+
+    @property
+    def landed(self) -> bool:
+        """All of it is in every sink."""
+        return not self.verdict.quarantined and all(landing.result.passed for landing in self.landings.values())
+
+
+@dataclass(slots=True)
+class Flow:
+    """One passage of partitions of one dataset.
+
+    Attributes:
+        fill: fetches them.
+        now_ms: what had closed where no raw batch says so.
+        report: told each partition when it is through, in some thread, one at a time.
+    """
+
+    fill: Fill
+    now_ms: int
+    report: Callable[[Cell, Passed], None] = lambda _cell, _passed: None
+    _done: dict[Cell, Passed] = field(default_factory=dict)
+    _error: BaseException | None = None
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, cells: Sequence[Cell]) -> dict[Cell, Passed]:
+        """Fetch, derive, judge and land partitions, and return what became of each, in the order given.
+
+        Raises:
+            ExchangeError: a retryable one after all attempts; what was complete by then has landed.
+            CorruptFile: a raw batch is not what was written.
+            StorageError: the database or a folder failed; no other partition is begun.
+        """
+        sinks = self.fill.dataset.sinks
+        room = threading.BoundedSemaphore(_AHEAD)
+        with ExitStack() as stack:
+            writers = {sink: stack.enter_context(ThreadPoolExecutor(_WRITERS[sink], sink)) for sink in sinks}
+            deriver = stack.enter_context(ThreadPoolExecutor(1, "derive"))
+
+            def begin(cell: Cell, filled: FillReport) -> None:
+                if self._error is not None:
+                    raise self._error
+                deriver.submit(self._guarded, partial(derive, cell, filled))
+
+            def derive(cell: Cell, filled: FillReport) -> None:
+                room.acquire()
+                verdict, partition = derive_partition(self.fill.stores, self.fill.dataset, cell, now_ms=self.now_ms)
+                landings: dict[str, Landing] = {}
+
+                def land(sink: str) -> None:
+                    landing = land_partition(self.fill.stores, sink, verdict, partition)
+                    with self._turn:
+                        landings[sink] = landing
+                        if len(landings) == len(sinks):
+                            self._done[cell] = Passed(filled, verdict, landings)
+                            self.report(cell, self._done[cell])
+
+                pending = [writers[sink].submit(self._guarded, partial(land, sink)) for sink in sinks]
+                _when_all_are_done(pending, room.release)
+
+            self.fill.run(cells, on_ready=begin)
+        if self._error is not None:
+            raise self._error
+        return {cell: self._done[cell] for cell in cells}
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Do a step unless one has failed; the first failure is raised where the passage was begun."""
+        if self._error is not None:
+            return
+        try:
+            step()
+        except BaseException as exc:  # noqa: BLE001 - handed on to the caller's thread
+            self._error = self._error or exc
+
+
+def _when_all_are_done(pending: Sequence[Future[None]], then: Callable[[], object]) -> None:
+    left = threading.Semaphore(len(pending) - 1)
+
+    def one_is_done(_future: Future[None]) -> None:
+        if not left.acquire(blocking=False):
+            then()
+
+    for future in pending:
+        future.add_done_callback(one_is_done)
