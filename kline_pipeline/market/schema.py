@@ -104,6 +104,12 @@ def lines_of(candles: pa.Table, *first: pa.ChunkedArray | pa.Scalar) -> Iterator
             yield memoryview(content)[ends[chunk.offset] : ends[chunk.offset + len(chunk)]]
 
 
+def moments_of(candles: pa.Table) -> pa.ChunkedArray:
+    """Return the open times as text for a session in UTC: 2024-01-01 00:00:00.000."""
+    # Without a zone: with one, Arrow takes 25 times as long to print a moment.
+    return pc.cast(pc.cast(candles["open_time_ms"], pa.timestamp("ms")), pa.string())
+
+
 def sha256_of(candles: pa.Table) -> str:
     """Return the checksum of a candle table: sha256 of its lines, open time in ms first; order counts."""
     digest = hashlib.sha256()

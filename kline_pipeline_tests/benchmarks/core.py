@@ -1,0 +1,36 @@
+"""The core pipeline as a process of its own, without Dagster: one range of some series of one dataset.
+
+Run: python -m kline_pipeline_tests.benchmarks.core FROM TO KEY...   (dates, the last day included; UTC)
+"""
+
+import json
+import sys
+from dataclasses import replace
+from datetime import date
+
+from kline_pipeline.config import Settings
+from kline_pipeline.datasets import Cell, undeclared
+from kline_pipeline.market.series import Series
+from kline_pipeline.opening import opened
+
+
+def main(start: str, end: str, keys: list[str]) -> None:
+    """Bring the range into table and snapshots, and print how many candles landed."""
+    series = [Series.parse(key) for key in keys]
+    first, last = date.fromisoformat(start), date.fromisoformat(end)
+    dataset = undeclared(series[0].category, series[0].interval)
+    dataset = replace(dataset, symbols=tuple(one.symbol for one in series))
+    with opened(Settings.load()) as work:
+        pipeline = work.pipeline
+        now_ms = pipeline.now_ms()
+        for one in series:
+            pipeline.listing(one.category, one.symbol, now_ms=now_ms)
+        dates = [day for day in dataset.dates(now_ms) if dataset.floor(first) <= day <= last]
+        cells = [Cell(day, one.symbol) for one in series for day in dates]
+        passed = pipeline.run(dataset, cells)
+    rows = sum(one.verdict.rows for one in passed.values())
+    print(json.dumps({"candles": rows, "landed": all(one.landed for one in passed.values())}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

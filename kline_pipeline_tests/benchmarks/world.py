@@ -1,0 +1,143 @@
+"""The exchange of a benchmark on loopback, as slow and strict as the real one, and a KLINE_HOME with its server up."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kline_pipeline.config import BybitSettings, KlineSettings, Settings
+from kline_pipeline.database.embedded import EmbeddedServer
+from kline_pipeline.database.engine import Database, connect
+from kline_pipeline_tests.programs import command, environment
+
+LATENCY_MS = 50
+RATE = 110  # requests per second of ours; the exchange allows 600 in 5 s
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command took.
+
+    Attributes:
+        wall_s: from command to exit.
+        own_cpu_s, postgres_cpu_s, exchange_cpu_s: of all processes of each.
+        peak_mb: of its largest process.
+        code: its exit code.
+    """
+
+    wall_s: float
+    own_cpu_s: float
+    postgres_cpu_s: float
+    exchange_cpu_s: float
+    peak_mb: float
+    code: int
+
+
+@dataclass(frozen=True)
+class World:
+    """A KLINE_HOME of a benchmark's own, and the exchange that it asks.
+
+    Attributes:
+        home: with an embedded server that runs.
+        env: for commands.
+        url: of the exchange.
+        exchange_pid: of the simulator.
+        database: of the home, migrated.
+    """
+
+    home: Path
+    env: dict[str, str]
+    url: str
+    exchange_pid: int
+    database: Database
+
+    def command(self, *arguments: str) -> Cost:
+        """Run kline-pipeline to its end."""
+        return self.program(command(*arguments))
+
+    def program(self, words: Sequence[str]) -> Cost:
+        """Run a program to its end, and say what it took; its output goes to KLINE_HOME/output."""
+        before = self._cpu_s()
+        began = time.perf_counter()
+        with (self.home / "output").open("wb") as output:
+            pid = os.posix_spawn(
+                words[0],
+                list(words),
+                self.env,
+                file_actions=[(os.POSIX_SPAWN_DUP2, output.fileno(), 1), (os.POSIX_SPAWN_DUP2, output.fileno(), 2)],
+            )
+            _, status, used = os.wait4(pid, 0)
+        wall_s = time.perf_counter() - began
+        postgres_s, exchange_s = (now - then for now, then in zip(self._cpu_s(), before, strict=True))
+        own_s = used.ru_utime + used.ru_stime
+        return Cost(wall_s, own_s, postgres_s, exchange_s, used.ru_maxrss / 1024, os.waitstatus_to_exitcode(status))
+
+    def output(self) -> str:
+        """Return what the last program wrote."""
+        return (self.home / "output").read_text()
+
+    def stats(self) -> dict[str, Any]:
+        """Return what the exchange counted."""
+        with urllib.request.urlopen(f"{self.url}/_sim/stats") as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def _cpu_s(self) -> tuple[float, float]:
+        postmaster = int((EmbeddedServer(self.home).folder / "data" / "postmaster.pid").read_text().split()[0])
+        return _cpu_of_family_s(postmaster), _cpu_of_family_s(self.exchange_pid)
+
+
+@contextmanager
+def world(*options: str, latency_ms: int = LATENCY_MS) -> Iterator[World]:
+    """Give a new KLINE_HOME with a running server, and an exchange; both are gone at the end of the block.
+
+    Args:
+        options: of `simulate`.
+        latency_ms: of the exchange.
+    """
+    with tempfile.TemporaryDirectory(prefix="kline-benchmark-") as folder:
+        home = Path(folder, "home")
+        home.mkdir()
+        env = environment(home, XDG_CACHE_HOME=folder, BYBIT_REQUESTS_PER_SECOND=str(RATE))
+        with _exchange(env, "--latency-ms", str(latency_ms), *options) as (pid, url):
+            env["BYBIT_BASE_URL"] = url
+            settings = Settings(BybitSettings(base_url=url), KlineSettings(home=home))
+            with connect(settings) as database:
+                yield World(home, env, url, pid, database)
+            EmbeddedServer(home).destroy()
+
+
+@contextmanager
+def _exchange(env: dict[str, str], *options: str) -> Iterator[tuple[int, str]]:
+    """Run the simulator for the length of the block; give its process and its URL."""
+    words = command("simulate", "--port", "0", "--now", "2025-06-15T12:34:56", *options)
+    with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.pid, process.stdout.readline().split()[3]
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def _cpu_of_family_s(pid: int) -> float:
+    """Return the CPU seconds of a process, of its living children, and of those that it has waited for."""
+    total = 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (process / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(process.name) == pid:
+            total += sum(int(ticks) for ticks in fields[11:15])
+        elif int(fields[1]) == pid:
+            total += sum(int(ticks) for ticks in fields[11:13])
+    return total / _TICKS
