@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from dagster_postgres import DagsterPostgresStorage
 from pydantic import SecretStr
 from sqlalchemy import text
 
@@ -48,11 +49,19 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A PostgreSQL of the session, with the migrated database that others are copied from."""
+    """A PostgreSQL of the session, with the database that others are copied from: migrated, Dagster's tables too.
+
+    It need not outlive a crash of this machine, so it waits for no disk.
+    """
     home = tmp_path_factory.mktemp("server")
     database = connect(Settings(BybitSettings(), KlineSettings(home=home)))
+    DagsterPostgresStorage(database.dagster_url)  # makes its tables, and keeps no connection
     database.engine.dispose()
     admin = Database(database.url.set(database="postgres"), None)
+    with admin.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(text(f"alter system set {setting} = off"))
+        connection.execute(text("select pg_reload_conf()"))
     yield admin
     admin.close()
     database.close()

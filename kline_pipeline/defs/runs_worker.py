@@ -31,12 +31,12 @@ from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.instance.orphans import hold_run_lock, process_tags
 from kline_pipeline.defs.instance.storage import open_instance
+from kline_pipeline.defs.location import LOCATION_NAME
 from kline_pipeline.defs.marks import read_pages
 from kline_pipeline.defs.outcomes import RunOutcome, parse_partition, read_outcome
 from kline_pipeline.defs.ranges import RangeRun
 from kline_pipeline.defs.runs_selection import record_selected_run
 
-LOCATION_NAME: Final = "kline_pipeline"  # that of workspace.yaml; the UI finds the job of a run by it
 _PROGRESS: Final = "PROGRESS "
 _WAITING: Final = "WAITING "
 _PR_SET_PDEATHSIG: Final = 1

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kline_pipeline.bybit.pages import Page
 from kline_pipeline.checks import well_formed
 from kline_pipeline.errors import Contradiction, MalformedAnswer
-from kline_pipeline.market.schema import canonical_candles
+from kline_pipeline.market.schema import canonical_candles, empty_candles
 from kline_pipeline.market.window import Window, iso, merge
 
 Times = NDArray[np.int64]
@@ -50,11 +50,7 @@ def judge(page: Page, wanted: Sequence[Window], grace_ms: int) -> Proof:
     off_grid = times[mine][interval.floors(times[mine]) != times[mine]]
     if len(off_grid):
         raise MalformedAnswer(_served(page, f"candles off the grid at {_named(off_grid)}"), window=page.window)
-    order = mine[np.argsort(times[mine], kind="stable")]
-    candles = _unique(page, canonical_candles(page.rows.take(pa.array(order))))
-    broken = well_formed.broken(candles)
-    if len(broken):
-        raise MalformedAnswer(_served(page, f"impossible candles at {_named(broken)}"), window=page.window)
+    candles = _candles(page, mine[np.argsort(times[mine], kind="stable")]) if len(mine) else empty_candles()
     grid = np.concatenate([np.zeros(0, np.int64), *(interval.grid(part.start_ms, part.end_ms) for part in parts)])
     return Proof(candles, grid[~np.isin(grid, candles["open_time_ms"].to_numpy())])
 
@@ -71,6 +67,15 @@ def both(newer: Proof, older: Proof) -> Proof:
     only_older = np.isin(older.candles["open_time_ms"].to_numpy(), newer.absent_ms)
     candles = pa.concat_tables([newer.candles, older.candles.filter(pa.array(only_older))]).sort_by("open_time_ms")
     return Proof(candles.combine_chunks(), np.intersect1d(newer.absent_ms, older.absent_ms))
+
+
+def _candles(page: Page, rows: NDArray[np.int64]) -> pa.Table:
+    """Return some rows of a page as candles, each of which can be."""
+    candles = _unique(page, canonical_candles(page.rows.take(pa.array(rows))))
+    broken = well_formed.broken(candles)
+    if len(broken):
+        raise MalformedAnswer(_served(page, f"impossible candles at {_named(broken)}"), window=page.window)
+    return candles
 
 
 def _unique(page: Page, candles: pa.Table) -> pa.Table:

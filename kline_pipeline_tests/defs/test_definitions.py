@@ -12,8 +12,8 @@ from kline_pipeline import datasets
 from kline_pipeline.cli import dagster_children
 from kline_pipeline.config import BybitSettings, Settings
 from kline_pipeline.definitions import definitions_of
+from kline_pipeline.defs.location import LOCATION_NAME
 from kline_pipeline.defs.resources import BybitResource, resources
-from kline_pipeline.defs.runs_worker import LOCATION_NAME
 from kline_pipeline.errors import DatasetsError
 from kline_pipeline.pipeline import Pipeline
 

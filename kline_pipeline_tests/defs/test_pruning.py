@@ -211,6 +211,9 @@ def test_of_a_sensor_the_newest_tick_stays(history: History) -> None:
 
 
 def test_a_database_that_dagster_never_used_is_refused(database: Database) -> None:
+    with database.engine.begin() as connection:
+        connection.execute(text("drop schema dagster cascade"))
+
     with pytest.raises(StorageError, match="asset_check_executions"):
         prune(database, now_ms=0, keep_days=KEEP_DAYS)
 

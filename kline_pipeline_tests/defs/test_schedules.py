@@ -17,8 +17,8 @@ from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.definitions import definitions_of
 from kline_pipeline.defs.automation.jobs import repair_job_name, update_job_name
 from kline_pipeline.defs.automation.schedules import daily_cron, schedules
+from kline_pipeline.defs.location import LOCATION_NAME
 from kline_pipeline.defs.ranges import rectangles
-from kline_pipeline.defs.runs_worker import LOCATION_NAME
 from kline_pipeline.defs.symbols import known_symbols
 from kline_pipeline.market.interval import Interval
 from kline_pipeline_tests.worlds import HOURLY

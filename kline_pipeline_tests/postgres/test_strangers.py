@@ -29,9 +29,13 @@ except StorageError as exc:
 # Is killed as soon as initdb has begun to write.
 _KILLED_IN_INITDB = """
 import signal, threading
+def half_made():
+    try:
+        return list(EmbeddedServer(home).folder.glob("data-half-*/PG_VERSION"))
+    except OSError:  # a folder that initdb makes was gone again before it was looked into
+        return []
 def watch():
-    folder = EmbeddedServer(home).folder
-    while not list(folder.glob("data-half-*/PG_VERSION")):
+    while not half_made():
         pass
     os.kill(os.getpid(), signal.SIGKILL)
 threading.Thread(target=watch).start()

@@ -23,8 +23,8 @@ from dagster import (
 from kline_pipeline.alerting.episodes import Evaluation, FinishedRun
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset, undeclared
+from kline_pipeline.defs.location import LOCATION_NAME
 from kline_pipeline.defs.outcomes import step_sentence
-from kline_pipeline.defs.runs_worker import LOCATION_NAME
 from kline_pipeline.defs.symbols import known_symbols
 from kline_pipeline.errors import KlineError
 from kline_pipeline.evidence.alerts import Place, Severity
