@@ -3,13 +3,11 @@
 Which partitions a run has is decided in ranges.py, what a worker does with it is told in runs_worker.py.
 """
 
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -20,7 +18,8 @@ from kline_pipeline.datasets import Cell
 from kline_pipeline.defs.instance.storage import open_instance, write_dagster_home
 from kline_pipeline.defs.outcomes import FailedCell, RunOutcome
 from kline_pipeline.defs.ranges import RangeRun, plan_runs
-from kline_pipeline.defs.runs_worker import Message, Task, work
+from kline_pipeline.defs.runs_processes import start_worker
+from kline_pipeline.defs.runs_worker import Message, Task
 
 __all__ = ["FailedCell", "RangeRun", "RunEvent", "RunOutcome", "execute_runs", "plan_runs"]
 
@@ -155,13 +154,8 @@ class _Pool:
                         instance.report_run_canceled(run, _CANCELED)
 
     def _start_worker(self) -> None:
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, os.getpid(), self._log_file), daemon=True)
-        with _ctrl_c_held_back():
-            process.start()
-            self._workers[ours] = _Worker(process)
-        theirs.close()
+        process, ours = start_worker(self._log_file)
+        self._workers[ours] = _Worker(process)
         self._give(ours)
 
     def _give(self, connection: Connection) -> None:
@@ -212,21 +206,6 @@ def _hear_last_words(connection: Connection, worker: _Worker) -> None:
     with suppress(EOFError, OSError):
         while connection.poll():
             worker.run_id = connection.recv().run_id
-
-
-@contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Hold SIGINT back until the end of the block; a process started inside never hears it.
-
-    A worker leaves the group of the terminal only when Python and Dagster are loaded; until then Ctrl-C would break it
-    off with a traceback over the progress bar.
-    """
-    resource_tracker.ensure_running()  # started by the first process, it would let the signal through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """The worker process that executes range runs one after the other; who gets which run is decided in runs.py.
 
-Two runs in threads of one process deadlock in Dagster's logging (dagster.md 8), so each worker is a spawned process
-that lives as long as there are runs. It ends when its parent does: the kernel kills it on Linux, and everywhere the
-end of the pipe ends it.
+Two runs in threads of one process deadlock in Dagster's logging (dagster.md 8), so each worker is a process that lives
+as long as there are runs. It ends when the command does, and with it the process that workers are forked from: the
+kernel kills it on Linux, and everywhere the end of the pipe ends it.
 """
 
 import ctypes
@@ -64,15 +64,14 @@ class Message:
     outcome: RunOutcome | None = None
 
 
-def work(connection: Connection, parent_pid: int, log_file: Path) -> None:
+def work(connection: Connection, log_file: Path) -> None:
     """Execute the tasks that come through `connection` until None comes; the body of a worker process.
 
     Args:
         connection: Task or None comes in, Message goes out.
-        parent_pid: the process that it ends with.
         log_file: gets what is written to standard output and error, which belong to the parent's progress bar.
     """
-    _die_with_parent(parent_pid)
+    _die_with_parent()
     _write_to(log_file)
     tasks: SimpleQueue[Task | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, tasks), name="tasks", daemon=True).start()
@@ -184,12 +183,10 @@ def _receive(connection: Connection, tasks: "SimpleQueue[Task | None]") -> None:
             os._exit(1)
 
 
-def _die_with_parent(parent_pid: int) -> None:
+def _die_with_parent() -> None:
     os.setsid()  # Ctrl-C goes to the whole group of a terminal; the parent alone decides what it means
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(1)
 
 
 def _write_to(log_file: Path) -> None:
