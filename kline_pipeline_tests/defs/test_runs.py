@@ -1,9 +1,11 @@
 """Range runs in worker processes against the simulator on a loopback port; the rest is real."""
 
+import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from inspect import signature
@@ -24,6 +26,7 @@ from kline_pipeline.defs.instance.orphans import PID_TAG, close_orphans
 from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS
 from kline_pipeline.defs.runs import RunEvent, execute_runs, plan_runs
+from kline_pipeline.defs.runs_processes import LOADED
 from kline_pipeline.defs.symbols import add_symbol, known_symbols, remove_symbol, sync_symbols
 from kline_pipeline.errors import UnknownSeries
 from kline_pipeline.market.interval import Interval
@@ -256,6 +259,14 @@ def test_workers_end_with_a_killed_parent_and_their_run_is_closed(
     assert run is not None
     assert run.status == DagsterRunStatus.FAILURE
     assert close_orphans(world, instance, database) == []
+
+
+def test_workers_are_forked_with_all_that_the_definitions_import_and_without_them() -> None:
+    importlib.import_module("kline_pipeline.definitions")
+    imported = {name for name in sys.modules if name.startswith("kline_pipeline.defs.automation.")}
+    assert set(LOADED) <= set(sys.modules)
+    assert "kline_pipeline.definitions" not in LOADED  # it reads the settings, which are those of a command
+    assert {"kline_pipeline.defs.automation.alerts"} <= imported & set(LOADED)
 
 
 def _parent(connection: Connection) -> None:
