@@ -10,12 +10,12 @@ close, volume, turnover: float64, or exact decimals with `exact=True`. It is com
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from kline_pipeline import datasets
 from kline_pipeline.config import Settings
@@ -23,7 +23,7 @@ from kline_pipeline.direct.candles import Fetch, closed_window
 from kline_pipeline.direct.latest import latest
 from kline_pipeline.errors import IncompleteWindow, KlineError, UsageError
 from kline_pipeline.evidence import coverage as ledger
-from kline_pipeline.market.schema import NUMBER_COLUMNS, snapshot_table
+from kline_pipeline.market.schema import NUMBER_COLUMNS, floats, snapshot_table
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.times import end_of, start_of
 from kline_pipeline.market.window import Window
@@ -77,7 +77,8 @@ def fetch_candles(
             one: [closed_window(one, start_ms, end_ms, server_time_ms=now_ms, grace_ms=source.grace_ms)]
             for one in wanted
         }
-        found = list(Fetch(source, windows, server_time_ms=now_ms).tables())
+        fetch = Fetch(source, windows, server_time_ms=now_ms)
+        found = [_table(one, candles) for one, candles in fetch.tables()]
     return _frame(found, exact=exact)
 
 
@@ -104,7 +105,7 @@ def latest_candles(
         now_ms = source.client.server_time_ms()
         end_ms = None if end is None else _end(end, now_ms)
         candles = latest(source, one, count, end_ms=end_ms, server_time_ms=now_ms)
-    return _frame([(one, candles)], exact=exact)
+    return _frame([_table(one, candles)], exact=exact)
 
 
 def load_candles(series: str | Series, start: Time, end: Time, *, exact: bool = False) -> pd.DataFrame:
@@ -127,7 +128,7 @@ def load_candles(series: str | Series, start: Time, end: Time, *, exact: bool = 
     window, candles, gaps = _stored(one, start, end)
     if lacks := [gap for gap in gaps if not gap.let_in]:
         raise _incomplete(one, window, lacks)
-    return _frame([(one, candles)], exact=exact)
+    return _frame([candles], exact=exact)
 
 
 def find_gaps(series: str | Series, start: Time, end: Time) -> pd.DataFrame:
@@ -232,17 +233,16 @@ def _text(when: Time) -> str:
         raise UsageError(f"{when!r} is no time: give a date, a datetime or a text such as 2024-01-31") from exc
 
 
-def _frame(parts: Sequence[tuple[Series, pa.Table]], *, exact: bool) -> pd.DataFrame:
-    tables = [_table(one, candles, exact=exact) for one, candles in parts]
+def _frame(tables: Sequence[pa.Table], *, exact: bool) -> pd.DataFrame:
+    """Return tables with SNAPSHOT_SCHEMA as one frame."""
     table = pa.concat_tables(tables).unify_dictionaries()
-    return table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_decimal(kind) else None)
-
-
-def _table(series: Series, candles: pa.Table, *, exact: bool) -> pa.Table:
-    table = snapshot_table((series.category, series.symbol, series.interval.code), candles)
     if exact:
-        return table
-    for name in NUMBER_COLUMNS:
-        # From the text: the nearest float there is, which a decimal of 38 digits does not always give.
-        table = table.set_column(table.schema.get_field_index(name), name, pc.cast(candles[name], pa.float64()))
-    return table
+        return table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_decimal(kind) else None)
+    frame = table.drop_columns(list(NUMBER_COLUMNS)).to_pandas()
+    with ThreadPoolExecutor(len(NUMBER_COLUMNS)) as threads:
+        columns = threads.map(lambda name: floats(table[name]), NUMBER_COLUMNS)
+    return frame.assign(**dict(zip(NUMBER_COLUMNS, columns, strict=True)))
+
+
+def _table(series: Series, candles: pa.Table) -> pa.Table:
+    return snapshot_table((series.category, series.symbol, series.interval.code), candles)

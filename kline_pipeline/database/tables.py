@@ -95,7 +95,7 @@ listings = Table(
 candles = Table(
     "candles",
     metadata,
-    _series_key(),
+    Column("series_id", Integer, primary_key=True),  # no foreign key: COPY would look at series for each row
     Column("open_time", DateTime(timezone=True), primary_key=True),
     *(Column(name, Numeric, nullable=False) for name in ("open", "high", "low", "close", "volume", "turnover")),
 )
@@ -125,6 +125,8 @@ coverage = Table(
     Column("postgres_sha256", Text),
     Column("parquet_generation", Text),
     Column("parquet_sha256", Text),
+    Column("postgres_fingerprint", Text),
+    Column("parquet_fingerprint", Text),
     Column("read_whole", Boolean, nullable=False, server_default=text("false")),
     _moment("closes_at", nullable=True),
     Column("prune_epoch", Integer, nullable=False, server_default=text("0")),

@@ -165,14 +165,26 @@ def note_fetch_error(
 
 
 def note_landing(
-    connection: Connection, series_id: int, day: date, *, sink: str, generation: str, sha256: str, sinks: Sequence[str]
+    connection: Connection,
+    series_id: int,
+    day: date,
+    *,
+    sink: str,
+    generation: str,
+    sha256: str,
+    fingerprint: str,
+    sinks: Sequence[str],
 ) -> None:
     """Note that a sink holds these candles; the partition has landed when each of `sinks` holds what was derived."""
     known = row(connection, series_id, day)
     if known is None:
         msg = f"no ledger row for series {series_id}, {day}: derive before landing"
         raise LookupError(msg)
-    values = {f"{sink}_generation": generation, f"{sink}_sha256": sha256}
+    values = {
+        f"{sink}_generation": generation,
+        f"{sink}_sha256": sha256,
+        f"{sink}_fingerprint": fingerprint,
+    }
     held = {**known._mapping, **values}  # noqa: SLF001 - SQLAlchemy's documented way to a row's columns
     complete = all(held[f"{name}_sha256"] == known.sha256 for name in sinks)
     if known.state in ("pending", "landed"):

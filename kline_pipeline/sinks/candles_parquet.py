@@ -6,6 +6,7 @@ No key=value folders (readers guess the interval's type from them); zstd 3, no d
 decimals (polars cannot read it); decimal128(38, 18), the only exact type safe in all readers (stack.md part 1, 5).
 """
 
+import hashlib
 import io
 from dataclasses import replace
 from datetime import date
@@ -67,6 +68,7 @@ def land(database: Database, folder: Folder, partition: ToLand) -> Held:
             sink="parquet",
             generation=str(partition.generation),
             sha256=after.sha256,
+            fingerprint=after.fingerprint,
             sinks=partition.sinks,
         )
     return replace(after, written=after.rows) if differs else after
@@ -92,16 +94,29 @@ def encode(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def read(folder: Folder, series: Series, day: date) -> pa.Table | None:
-    """Return the candles of a snapshot: CANDLE_SCHEMA, ascending and unique; None when there is no file.
+def read(folder: Folder, series: Series, day: date, *, sha256: str | None, fingerprint: str | None) -> pa.Table | None:
+    """Return a snapshot as it landed: SNAPSHOT_SCHEMA, ascending and unique; None when there is no file.
+
+    Args:
+        folder: of the snapshots.
+        series, day: the partition.
+        sha256: of its candles when it landed.
+        fingerprint: of its bytes then, None where none was taken.
 
     Raises:
-        CorruptFile: it is there and is not a snapshot.
+        CorruptFile: it is there and is no snapshot, or holds other candles than landed.
         StorageError: it cannot be read.
     """
     name = path(series, day)
     content = folder.read(name)
-    return None if content is None else _candles(_decoded(folder, name, content))
+    if content is None:
+        return None
+    table = _decoded(folder, name, content)
+    if fingerprint_of(content) != fingerprint and sha256_of(_candles(table)) != sha256:
+        raise CorruptFile(
+            f"snapshot {folder.locate(name)} is not what was landed; run: kline-pipeline rebuild {series}"
+        )
+    return table
 
 
 def _before(folder: Folder, name: str, partition: ToLand, mine: pa.Table) -> Held | None:
@@ -128,7 +143,13 @@ def _read_back(folder: Folder, name: str, content: bytes, partition: ToLand, min
         # Equal decimals have equal text, and comparing them takes a hundredth of the time of printing them.
         sha256=partition.sha256 if table.equals(mine) else sha256_of(_candles(table)),
         size_bytes=len(content),
+        fingerprint=fingerprint_of(content),
     )
+
+
+def fingerprint_of(content: bytes) -> str:
+    """Return the digest of the bytes of a file."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _decoded(folder: Folder, name: str, content: bytes) -> pa.Table:

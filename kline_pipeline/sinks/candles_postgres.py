@@ -1,10 +1,12 @@
 """The table kline.candles: one partition per transaction, under the advisory lock of its series, with its ledger row.
 
-What the table holds is asked from the table: the checksum of the canonical text of its rows, computed by the server.
-The same checksum: nothing is written. An empty window: COPY. Else a staging table and a bounded difference.
+What the table holds is asked from the table: the checksum of the canonical text of its rows, computed by the server,
+or, where the ledger has one, a fingerprint of the rows that costs a third of that. The same: nothing is written. An
+empty window: COPY. Else a staging table and a bounded difference. What was written is read back by its checksum.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import csv
@@ -21,16 +23,19 @@ from kline_pipeline.sinks.landing import Held, ToLand, steps_back
 
 _COLUMNS = ", ".join(("series_id", "open_time", *NUMBER_COLUMNS))
 _WINDOW = "series_id = :id and open_time >= cast(:start as timestamptz) and open_time < cast(:end as timestamptz)"
-_LINE = " || E'\\t' || ".join(f"trim_scale({name})::text" for name in NUMBER_COLUMNS)
-_HELD = f"""
+_NUMBERS = ", ".join(f"trim_scale({name})" for name in NUMBER_COLUMNS)
+# date_part and concat_ws, as extract and || take twice as long.
+_LINE = f"concat_ws(E'\\t', (date_part('epoch', open_time) * 1000)::bigint, {_NUMBERS}) || E'\\n'"
+_SHA256 = f"""
+encode(sha256(convert_to(coalesce(string_agg({_LINE}, '' order by open_time), ''), 'UTF8')), 'hex') as sha256
+"""
+_FOUND = f"""
 select count(*) as rows,
        (extract(epoch from min(open_time)) * 1000)::bigint as first_ms,
        (extract(epoch from max(open_time)) * 1000)::bigint as last_ms,
-       encode(sha256(convert_to(coalesce(string_agg(
-           (extract(epoch from open_time) * 1000)::bigint || E'\\t' || {_LINE} || E'\\n', '' order by open_time
-       ), ''), 'UTF8')), 'hex') as sha256
-from kline.candles where {_WINDOW}
+       coalesce(sum(hash_record_extended(row(open_time, {", ".join(NUMBER_COLUMNS)}), 0)), 0)::text as fingerprint
 """  # noqa: S608 - column names of ours only
+_FROM = f"from kline.candles where {_WINDOW}"
 _STAGE = "create temporary table staged_candles (like kline.candles) on commit drop"
 _DIFFERS = " or ".join(f"c.{name} is distinct from s.{name}" for name in NUMBER_COLUMNS)
 _WINDOW_OF_C = _WINDOW.replace("series_id", "c.series_id").replace("open_time", "c.open_time")
@@ -47,7 +52,6 @@ insert into kline.candles ({_COLUMNS}) select {_COLUMNS} from staged_candles s
 where not exists (select from kline.candles c where {_WINDOW_OF_C} and c.open_time = s.open_time)
 """  # noqa: S608
 
-_NUMBERS = ", ".join(f"trim_scale({name})" for name in NUMBER_COLUMNS)
 _READ = f"""
 copy (select (extract(epoch from open_time) * 1000)::bigint, {_NUMBERS}
 from kline.candles where series_id = %s and open_time >= %s::timestamptz and open_time < %s::timestamptz
@@ -64,8 +68,8 @@ def land(database: Database, partition: ToLand) -> Held:
     with database.translate_errors(), database.engine.begin() as connection:
         series_lock(connection, partition.series)
         key = series_id(connection, partition.series)
-        before = _held(connection, key, partition.window)
         known = coverage.row(connection, key, partition.date)
+        before = _before(connection, key, partition, known)
         if known is not None and steps_back(known.postgres_generation, partition.generation):
             return replace(before, stepped_back=True)
         after = before
@@ -79,6 +83,7 @@ def land(database: Database, partition: ToLand) -> Held:
             sink="postgres",
             generation=str(partition.generation),
             sha256=after.sha256,
+            fingerprint=after.fingerprint,
             sinks=partition.sinks,
         )
     return after
@@ -121,9 +126,18 @@ def read(database: Database, series: Series, window: Window) -> pa.Table:
     )
 
 
+def _before(connection: Connection, key: int, partition: ToLand, known: Any | None) -> Held:
+    """Return what the table holds; where it is what was read back last time, the checksum is that of then."""
+    if known is not None and known.postgres_sha256 == partition.sha256 and known.postgres_fingerprint is not None:
+        row = connection.execute(text(_FOUND + _FROM), _bounds(key, partition.window)).one()
+        if row.fingerprint == known.postgres_fingerprint:
+            return Held(**row._mapping, sha256=partition.sha256)  # noqa: SLF001 - SQLAlchemy's documented way
+    return _held(connection, key, partition.window)
+
+
 def _held(connection: Connection, key: int, window: Window) -> Held:
-    row = connection.execute(text(_HELD), _bounds(key, window)).one()
-    return Held(rows=row.rows, first_ms=row.first_ms, last_ms=row.last_ms, sha256=row.sha256)
+    row = connection.execute(text(f"{_FOUND}, {_SHA256} {_FROM}"), _bounds(key, window)).one()
+    return Held(**row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's columns
 
 
 def _write(connection: Connection, key: int, partition: ToLand, *, window_is_empty: bool) -> int:

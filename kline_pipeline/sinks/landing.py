@@ -57,6 +57,7 @@ class Held:
         written: rows that this landing inserted, updated or deleted; 0 when all was there.
         size_bytes: of the file, None for a table.
         stepped_back: a higher generation had landed, and nothing was written.
+        fingerprint: by which the sink tells cheaply whether it still holds the same, empty where none was taken.
     """
 
     rows: int
@@ -66,6 +67,7 @@ class Held:
     written: int = 0
     size_bytes: int | None = None
     stepped_back: bool = False
+    fingerprint: str = ""
 
 
 def steps_back(known_generation: str | None, mine: Generation) -> bool:

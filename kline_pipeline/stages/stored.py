@@ -1,6 +1,7 @@
 """Reading back what has landed of a series, and what of a window it lacks; nothing is written, and nobody is asked."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -9,17 +10,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kline_pipeline.datasets import Dataset
-from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage, listings
 from kline_pipeline.evidence.let_in import LetIn
 from kline_pipeline.evidence.partitions import let_in_of
-from kline_pipeline.market.schema import empty_candles, sha256_of
+from kline_pipeline.market.schema import empty_candles, snapshot_table
 from kline_pipeline.market.window import Window, to_ms, windows_of
 from kline_pipeline.sinks import candles_parquet, candles_postgres
 from kline_pipeline.stages.stores import Stores
 
 NOT_FETCHED: Final = "not fetched: run backfill"
 NOT_LANDED: Final = "fetched and not landed: run backfill"
+_READERS: Final = 4
 LOST: Final = "lost after it had landed: run rebuild"
 
 
@@ -41,7 +42,7 @@ class Gap:
 
 
 def stored_candles(stores: Stores, dataset: Dataset, symbol: str, window: Window) -> pa.Table:
-    """Return what a sink holds of a series in a window: CANDLE_SCHEMA, ascending and unique; empty where nothing is.
+    """Return what a sink holds of a series in a window: SNAPSHOT_SCHEMA, ascending and unique; empty where nothing is.
 
     Snapshots are read where the dataset has them, else the table; a snapshot that differs from the ledger is refused.
 
@@ -50,19 +51,28 @@ def stored_candles(stores: Stores, dataset: Dataset, symbol: str, window: Window
         StorageError: the database or a folder failed.
     """
     series = dataset.series(symbol)
+    names = (series.category, series.symbol, series.interval.code)
     if "parquet" not in dataset.sinks:
-        return candles_postgres.read(stores.database, series, window)
-    parts = [empty_candles()]
-    for row in _rows(stores, dataset, symbol, window):
-        candles = candles_parquet.read(stores.snapshots, series, row.date)
-        if candles is None:
-            continue
-        if sha256_of(candles) != row.parquet_sha256:
-            where = stores.snapshots.locate(candles_parquet.path(series, row.date))
-            raise CorruptFile(f"snapshot {where} is not what was landed; run: kline-pipeline rebuild {series}")
-        times = candles["open_time_ms"].to_numpy()
-        parts.append(candles.filter(pa.array((times >= window.start_ms) & (times < window.end_ms))))
-    return pa.concat_tables(parts).combine_chunks()
+        return snapshot_table(names, candles_postgres.read(stores.database, series, window))
+
+    def part_of(row: Any) -> pa.Table | None:
+        proof = {"sha256": row.parquet_sha256, "fingerprint": row.parquet_fingerprint}
+        table = candles_parquet.read(stores.snapshots, series, row.date, **proof)
+        if table is None:
+            return None
+        low, high = np.searchsorted(open_times_ms(table), [window.start_ms, window.end_ms])
+        return table.slice(low, high - low)
+
+    # Side by side: reading and unpacking is done by Arrow, which lets other threads go on.
+    with ThreadPoolExecutor(_READERS) as readers:
+        parts = [part for part in readers.map(part_of, _rows(stores, dataset, symbol, window)) if part is not None]
+    return pa.concat_tables([snapshot_table(names, empty_candles()), *parts])
+
+
+def open_times_ms(table: pa.Table) -> NDArray[np.int64]:
+    """Return the open times of a table with SNAPSHOT_SCHEMA, UTC milliseconds."""
+    times: NDArray[np.int64] = table["open_time"].cast(pa.int64()).to_numpy()
+    return times
 
 
 def gaps(stores: Stores, dataset: Dataset, symbol: str, window: Window, candles: pa.Table) -> list[Gap]:
@@ -72,7 +82,7 @@ def gaps(stores: Stores, dataset: Dataset, symbol: str, window: Window, candles:
         stores: of the KLINE_HOME.
         dataset, symbol: the series.
         window: of which every candle has closed.
-        candles: CANDLE_SCHEMA, as `stored_candles` returns them.
+        candles: SNAPSHOT_SCHEMA, as `stored_candles` returns them.
     """
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
         listing = listings.read(connection, dataset.category, symbol)
@@ -81,7 +91,7 @@ def gaps(stores: Stores, dataset: Dataset, symbol: str, window: Window, candles:
     grid = np.concatenate(
         [np.zeros(0, np.int64), *(dataset.interval.grid(part.start_ms, part.end_ms) for part in parts)]
     )
-    absent = grid[~np.isin(grid, candles["open_time_ms"].to_numpy())]
+    absent = grid[~np.isin(grid, open_times_ms(candles))]
     gone = absent[let_in.lets_miss(absent)]
     absent = absent[~let_in.lets_miss(absent)]
     rows = _rows(stores, dataset, symbol, window)
