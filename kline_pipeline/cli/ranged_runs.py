@@ -14,7 +14,7 @@ from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.instance.orphans import close_orphans
 from kline_pipeline.defs.instance.storage import open_instance
-from kline_pipeline.defs.ranges import RangeRun, plan_runs
+from kline_pipeline.defs.ranges import MOST_CANDLES, RangeRun, plan_runs
 from kline_pipeline.defs.runs import RunOutcome, execute_runs
 from kline_pipeline.defs.size import size_warning
 from kline_pipeline.defs.symbols import add_symbol, known_symbols, sync_symbols
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kline_pipeline.opening import Opened
 
 _WORKERS: Final = 2  # four are no faster on two cores (dagster.md 8)
+_WORTH_A_RUN: Final = 140_000  # candles: three months of minutes, which take longer than what a run costs by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,16 @@ def runs_of(plan: Plan, instance: "DagsterInstance") -> list[RangeRun]:
         known = known_symbols(instance, dataset)
         if warning := size_warning(dataset, len(known), plan.now_ms):
             say(warning)
-        runs += plan_runs(dataset, selection.dates, selection.symbols, known=known, most=plan.settings.run_partitions)
+        asked = (dataset, selection.dates, selection.symbols)
+        most = plan.settings.run_partitions
+        whole = sum(run.expected for run in plan_runs(*asked, known=known, most=most))
+        runs += plan_runs(*asked, known=known, most=most, most_candles=_share(whole))
     return runs
+
+
+def _share(candles: int) -> int:
+    """Return how many candles a run may have, so that one is fetched while another one is derived and landed."""
+    return min(MOST_CANDLES, max(_WORTH_A_RUN, candles // (2 * _WORKERS)))
 
 
 def _touched(declared: Sequence[Dataset], series: Sequence[Series]) -> list[Dataset]:

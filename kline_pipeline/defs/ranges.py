@@ -76,6 +76,7 @@ def plan_runs(
     *,
     known: Sequence[str],
     most: int = MOST_CELLS,
+    most_candles: int = MOST_CANDLES,
 ) -> list[RangeRun]:
     """Return the fewest even rectangles that hold exactly every date with every symbol; none when either is empty.
 
@@ -88,6 +89,7 @@ def plan_runs(
         symbols: in any order; twice counts once.
         known: all symbols of the dataset in the order of Dagster's dynamic partitions.
         most: partitions of one run, KLINE_RUN_PARTITIONS.
+        most_candles: expected candles of one run; a partition is never cut.
 
     Raises:
         UnknownSeries: a symbol is not among `known`.
@@ -101,16 +103,16 @@ def plan_runs(
     runs = []
     for symbol_block in symbol_blocks:
         for date_block in date_blocks:
-            for days in _cut_dates(dataset, date_block, most):
+            for days in _cut_dates(dataset, date_block, most, most_candles):
                 candles = sum(_slots(dataset, day) for day in days)
-                side = max(1, min(most // len(days), MOST_CANDLES // max(1, candles)))
+                side = max(1, min(most // len(days), most_candles // max(1, candles)))
                 runs += [RangeRun(dataset, tuple(days), tuple(part)) for part in _even(symbol_block, side)]
     return runs
 
 
-def _cut_dates(dataset: Dataset, days: list[date], most: int) -> list[list[date]]:
+def _cut_dates(dataset: Dataset, days: list[date], most: int, most_candles: int) -> list[list[date]]:
     largest = max(_slots(dataset, day) for day in days)
-    return _even(days, max(1, min(most, MOST_CANDLES // max(1, largest))))
+    return _even(days, max(1, min(most, most_candles // max(1, largest))))
 
 
 def _even(items: list[T], most: int) -> list[list[T]]:
