@@ -1,5 +1,6 @@
 """One text of a number: exact, without exponent or needless zeros, and the same back from decimals."""
 
+import hashlib
 from decimal import Decimal
 
 import pyarrow as pa
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 
 from kline_pipeline.market.schema import (
     CANDLE_SCHEMA,
+    NUMBER_COLUMNS,
     SNAPSHOT_SCHEMA,
     canonical,
     decimals,
+    floats,
     sha256_of,
     text_of_decimals,
 )
@@ -41,6 +44,20 @@ def test_decimals_and_canonical_text_are_the_same_numbers(numbers: list[Decimal]
     assert text_of_decimals(decimals(texts)).to_pylist() == texts.to_pylist()
 
 
+@given(st.lists(st.decimals(min_value=0, max_value=10**19, places=18, allow_nan=False), min_size=1), st.integers(0, 18))
+def test_a_float_is_the_nearest_to_its_decimal(numbers: list[Decimal], places: int) -> None:
+    texts = [f"{number:.{places}f}" for number in numbers]
+
+    assert floats(decimals(pa.chunked_array([texts]))).tolist() == [float(text) for text in texts]
+
+
+@pytest.mark.parametrize("texts", [["9007199254740993"], ["900719925474.0993", "1"], ["325599405.76492207", "0.5"], []])
+def test_a_number_with_too_many_digits_for_one_step_is_the_nearest_float_too(texts: list[str]) -> None:
+    assert floats(decimals(pa.chunked_array([pa.array(texts, pa.string())]))).tolist() == [
+        float(text) for text in texts
+    ]
+
+
 def test_turnover_keeps_digits_that_a_float_would_lose() -> None:
     served = "325599405.76492207"
 
@@ -58,3 +75,16 @@ def test_one_other_digit_is_another_checksum() -> None:
     tables = [pa.Table.from_pylist([{**row, "turnover": text}], schema=CANDLE_SCHEMA) for text in ("1", "1.1")]
 
     assert sha256_of(tables[0]) != sha256_of(tables[1])
+
+
+def test_the_checksum_is_of_the_lines_however_the_table_is_cut() -> None:
+    rows = [{"open_time_ms": 60_000 * row, **dict.fromkeys(NUMBER_COLUMNS, f"{row}.5")} for row in range(5)]
+    table = pa.Table.from_pylist(rows, schema=CANDLE_SCHEMA)
+    lines = "".join(
+        "\t".join([str(row["open_time_ms"]), *(str(row[name]) for name in NUMBER_COLUMNS)]) + "\n" for row in rows
+    )
+    expected = hashlib.sha256(lines.encode()).hexdigest()
+
+    cut = pa.concat_tables([table.slice(0, 2), table.slice(2, 0), table.slice(2, 3)])
+    assert {sha256_of(table), sha256_of(cut), sha256_of(pa.concat_tables([table, table]).slice(5))} == {expected}
+    assert sha256_of(table.slice(0, 0)) == hashlib.sha256(b"").hexdigest()
