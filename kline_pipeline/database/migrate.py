@@ -1,18 +1,24 @@
-"""Bringing the schema to the newest revision, once however many processes ask at once; revisions are in migrations/."""
+"""Bringing the schema to the newest revision, once however many processes ask at once; revisions are in migrations/.
 
+Alembic is loaded where there is something to upgrade: a look whether there is costs no process its loading time.
+"""
+
+import re
 from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 
 from kline_pipeline.database.locks import migration_lock
 from kline_pipeline.database.tables import DAGSTER_SCHEMA, SCHEMA, VERSION_TABLE
 from kline_pipeline.errors import StorageError
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 _LOCK_TIMEOUT_S = 60
+_REVISION = re.compile(r"r(\d{4})_\w+\.py")  # the name of a file in migrations/versions
 
 
 def upgrade(engine: Engine) -> None:
@@ -24,6 +30,9 @@ def upgrade(engine: Engine) -> None:
     with engine.begin() as connection:
         if current(connection) == head() and not _absent_schemas(connection):
             return
+    from alembic import command  # noqa: PLC0415 - see above
+    from alembic.util import CommandError  # noqa: PLC0415
+
     with engine.begin() as connection:
         connection.execute(text(f"set local lock_timeout = '{_LOCK_TIMEOUT_S}s'"))
         migration_lock(connection)
@@ -57,15 +66,18 @@ def current(connection: Connection) -> str | None:
 @cache
 def head() -> str:
     """Return the newest revision of this release."""
-    newest = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    if newest is None:
+    names = [entry.name for entry in files("kline_pipeline.database.migrations.versions").iterdir()]
+    revisions = [match[1] for name in names if (match := _REVISION.fullmatch(name))]
+    if not revisions:
         msg = "the package has no migrations; install it again"
         raise StorageError(msg)
-    return newest
+    return max(revisions)
 
 
-def alembic_config() -> Config:
+def alembic_config() -> "Config":
     """Return where the revisions are; a connection is set by the caller as attribute."""
+    from alembic.config import Config  # noqa: PLC0415 - see above
+
     config = Config()
     config.set_main_option("script_location", "kline_pipeline.database:migrations")
     config.set_main_option("path_separator", "os")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 from sqlalchemy import create_engine, make_url, text
 
@@ -46,6 +47,10 @@ def empty(settings: Settings, server: Database) -> Iterator[Settings]:
     yield Settings(BybitSettings(), KlineSettings(home=settings.home, database_url=SecretStr(url)))
     with admin.connect() as connection:
         connection.execute(text(f"drop database {name} with (force)"))
+
+
+def test_the_newest_revision_is_told_by_the_names_of_the_files() -> None:
+    assert ScriptDirectory.from_config(migrate.alembic_config()).get_heads() == [migrate.head()]
 
 
 def test_eight_processes_at_once_make_the_tables_once(empty: Settings) -> None:
