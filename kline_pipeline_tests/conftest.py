@@ -20,6 +20,7 @@ from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database, connect
 
 _NUMBERS = count()
+_TRUSTING = "local postgres all scram-sha-256\nlocal all all trust\n"
 # A busy machine is no defect: how long an example takes is measured in benchmarks/.
 hypothesis.settings.register_profile("kline", deadline=None)
 hypothesis.settings.load_profile("kline")
@@ -51,7 +52,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """A PostgreSQL of the session, with the database that others are copied from: migrated, Dagster's tables too.
 
-    It need not outlive a crash of this machine, so it waits for no disk.
+    It need not outlive a crash of this machine, so it waits for no disk; and it asks for no password, as checking one
+    takes 10 ms, which every test would pay many times over.
     """
     home = tmp_path_factory.mktemp("server")
     database = connect(Settings(BybitSettings(), KlineSettings(home=home)))
@@ -61,6 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     with admin.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             connection.execute(text(f"alter system set {setting} = off"))
+        Path(connection.execute(text("show hba_file")).scalar_one()).write_text(_TRUSTING)
         connection.execute(text("select pg_reload_conf()"))
     yield admin
     admin.close()

@@ -37,7 +37,7 @@ def demo(
     from kline_pipeline.opening import opened
 
     if fresh:
-        _forget()
+        forget()
     with started_as(simulated=True) as settings:
         _own_datasets(settings)
         with opened(settings) as work:
@@ -83,7 +83,7 @@ Next:
   kline-pipeline backfill linear:BTCUSDT:60 --from 2024-01-01 --to 2024-01-31    (the real Bybit)""")
 
 
-def _forget() -> None:
+def forget() -> None:
     """Delete KLINE_HOME/simulated, its server and simulator stopped first.
 
     Raises:

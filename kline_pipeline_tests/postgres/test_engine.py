@@ -53,7 +53,11 @@ def test_a_url_that_is_none_is_said_without_it(tmp_path: Path, url: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("part", "words"), [({"password": "hush"}, "authentication failed"), ({"database": "nowhere"}, "does not exist")]
+    ("part", "words"),
+    [
+        ({"password": "hush", "database": "postgres"}, "authentication failed"),
+        ({"database": "nowhere"}, "does not exist"),
+    ],
 )
 def test_a_refusal_says_why(database: Database, tmp_path: Path, part: dict[str, str], words: str) -> None:
     url = database.url.set(**part).render_as_string(hide_password=False)  # type: ignore[arg-type]

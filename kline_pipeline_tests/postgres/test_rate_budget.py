@@ -79,7 +79,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, hand: Hand) -> Make:
     return in_file
 
 
-@pytest.mark.parametrize("rate", [0.5, 1, 3, 39, 40, 50, 110])
+@pytest.mark.parametrize("rate", [0.5, 3, 39, 40, 110])
 def test_no_second_and_no_five_seconds_hold_more_than_the_rate(make: Make, hand: Hand, rate: float) -> None:
     budget = make(rate)
     granted = []
@@ -100,7 +100,7 @@ def test_an_idle_budget_saves_nothing_up(make: Make, hand: Hand, rate: float) ->
     assert most_in(granted, 1000) <= rate
 
 
-@pytest.mark.parametrize("stall_ms", [200, 400, 700, 1000, 2000, 5000, 10_000])
+@pytest.mark.parametrize("stall_ms", [200, 700, 1000, 5000])
 def test_what_arrives_all_at_once_after_a_stall_is_within_the_limit_too(make: Make, hand: Hand, stall_ms: int) -> None:
     assert most_in(arrivals_around_a_stall(make(110), hand, stall_ms), 5000) <= 600
 

@@ -41,7 +41,7 @@ def inner(case: Case, window: Window) -> list[int]:
     return [one for one in sorted(case.listed(window)) if not any(abs(one - end) <= step_ms for end in ends)]
 
 
-@settings(max_examples=900)
+@settings(max_examples=500)
 @given(cases(), transient_faults())
 def test_a_fetch_is_exactly_the_closed_candles(drawn: tuple[Case, Window], faults: tuple[dict[str, Any], ...]) -> None:
     case, window = drawn
@@ -57,7 +57,7 @@ def test_a_fetch_is_exactly_the_closed_candles(drawn: tuple[Case, Window], fault
     assert all_as_served(tables, case.series.interval)
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(cases(), transient_faults(), st.data())
 def test_what_the_exchange_leaves_out_is_named(
     drawn: tuple[Case, Window], faults: tuple[dict[str, Any], ...], data: st.DataObject
@@ -74,7 +74,7 @@ def test_what_the_exchange_leaves_out_is_named(
     assert all(iso(one) in str(caught.value) for one in sorted(dropped)[:3])
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases(holes_of_days=False), PERSISTENT)
 def test_faults_that_stay_never_make_a_shorter_list(
     drawn: tuple[Case, Window], faults: tuple[dict[str, Any], ...]
@@ -123,7 +123,7 @@ def test_rows_that_come_twice_count_once_and_contradictions_are_named(
     assert times_of(tables) == expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @example(drawn=LISTED_AGAIN, faults=(), count=3)
 @given(cases(), transient_faults(), st.integers(1, 3000))
 def test_the_last_candles_are_exactly_so_many_or_the_error_says_how_many_exist(

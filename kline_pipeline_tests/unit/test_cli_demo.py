@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kline_pipeline.cli.demo import forget
 from kline_pipeline_tests.programs import environment, run
 
 pytestmark = pytest.mark.timeout(600)
@@ -15,7 +16,7 @@ def files(home: Path, folder: str) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
-def test_demo_lands_two_months_resumes_and_starts_over(tmp_path: Path) -> None:
+def test_demo_lands_two_months_resumes_and_forgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     # Nothing listens there.
     env = environment(home, KLINE_DATABASE_URL="postgresql://somebody:geheim@127.0.0.1:1/elsewhere", COLUMNS="200")
@@ -43,9 +44,7 @@ def test_demo_lands_two_months_resumes_and_starts_over(tmp_path: Path) -> None:
     assert len(unchanged) >= 4  # the closed month of each; candles of the open one may have closed since
 
     (home / "of_mine.txt").write_text("kept")
-    third = run(env, "demo", "--fresh")
+    monkeypatch.setenv("KLINE_HOME", str(home))
+    forget()  # what --fresh begins with
 
-    assert third.returncode == 0, third.stderr
-    assert (home / "of_mine.txt").read_text() == "kept"
-    assert not set(raw) & set(files(home, "work/raw"))
-    assert len(files(home, "snapshots")) == 8
+    assert [path.name for path in home.iterdir()] == ["of_mine.txt"]
