@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kline_pipeline.errors import BadRequest, ExchangeError, KlineError, UnexpectedAnswer
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.series import Series
-from kline_pipeline.market.window import Window
+from kline_pipeline.market.window import Window, absent_of
 
 MAX_SLOTS: Final = 1000  # more rows are cut at the old side, without a word (bybit-v5.md 1.3)
 
@@ -83,7 +83,7 @@ def missing(page: Page, grace_ms: int) -> NDArray[np.int64]:
     """
     closed = page.closed_window(grace_ms)
     grid = page.series.interval.grid(closed.start_ms, closed.end_ms)
-    return grid[~np.isin(grid, page.rows["open_time_ms"].to_numpy())]
+    return absent_of(grid, page.rows["open_time_ms"].to_numpy())
 
 
 def plan(window: Window, interval: Interval) -> list[Window]:

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from kline_pipeline.checks.report import CheckResult, Offender
 from kline_pipeline.evidence.let_in import NOTHING, LetIn
-from kline_pipeline.market.window import Window
+from kline_pipeline.market.window import Window, absent_of
 
 NAME: Final = "no_gaps"
 
 
 def missing(expected_ms: NDArray[np.int64], present_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the expected open times that are not present, ascending."""
-    return expected_ms[~np.isin(expected_ms, present_ms)]
+    return absent_of(expected_ms, present_ms)
 
 
 def judge(

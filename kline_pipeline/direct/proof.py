@@ -11,7 +11,7 @@ from kline_pipeline.bybit.pages import Page
 from kline_pipeline.checks import well_formed
 from kline_pipeline.errors import Contradiction, MalformedAnswer
 from kline_pipeline.market.schema import canonical_candles, empty_candles
-from kline_pipeline.market.window import Window, iso, merge
+from kline_pipeline.market.window import Window, absent_of, iso, merge
 
 Times = NDArray[np.int64]
 
@@ -52,7 +52,7 @@ def judge(page: Page, wanted: Sequence[Window], grace_ms: int) -> Proof:
         raise MalformedAnswer(_served(page, f"candles off the grid at {_named(off_grid)}"), window=page.window)
     candles = _candles(page, mine[np.argsort(times[mine], kind="stable")]) if len(mine) else empty_candles()
     grid = np.concatenate([np.zeros(0, np.int64), *(interval.grid(part.start_ms, part.end_ms) for part in parts)])
-    return Proof(candles, grid[~np.isin(grid, candles["open_time_ms"].to_numpy())])
+    return Proof(candles, absent_of(grid, candles["open_time_ms"].to_numpy()))
 
 
 def inside(times: Times, windows: Sequence[Window]) -> NDArray[np.bool_]:

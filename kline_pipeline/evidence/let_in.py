@@ -44,7 +44,7 @@ class LetIn:
     def gaps_among(self, times_ms: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the gaps whose open times are among some, ascending."""
         gaps = np.array([gap.open_time_ms for gap in self.gaps], dtype=np.int64)
-        return gaps[np.isin(gaps, times_ms)]
+        return gaps[np.isin(gaps, times_ms)] if len(gaps) else gaps
 
     def decision(self, time_ms: int) -> Accepted | None:
         """Return the decision that counts at a time, None where nobody decided."""
@@ -69,7 +69,7 @@ class LetIn:
 
 def _among(times_ms: NDArray[np.int64], sets: Iterable[frozenset[int]]) -> NDArray[np.bool_]:
     known = np.array(sorted(frozenset().union(*sets)), dtype=np.int64)
-    found: NDArray[np.bool_] = np.isin(times_ms, known)
+    found: NDArray[np.bool_] = np.isin(times_ms, known) if len(known) else np.zeros(len(times_ms), dtype=bool)
     return found
 
 

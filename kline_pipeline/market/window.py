@@ -93,6 +93,14 @@ def intersect_all(windows: Iterable[Window], others: Sequence[Window]) -> list[W
     return merge(window.intersect(other) for window in windows for other in others)
 
 
+def absent_of(expected_ms: NDArray[np.int64], present_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return those of some times (ascending, unique) that are not among others (in any order), ascending."""
+    # All of them there, ascending or newest first as the exchange serves them, is the rule, and costs no sorting.
+    if np.array_equal(expected_ms, present_ms) or np.array_equal(expected_ms, present_ms[::-1]):
+        return expected_ms[:0]
+    return expected_ms[~np.isin(expected_ms, present_ms)]
+
+
 def windows_of(open_times_ms: NDArray[np.int64], interval: Interval) -> list[Window]:
     """Return the windows that ascending open times on the grid fill: one for each run of neighbours."""
     if not len(open_times_ms):

@@ -14,7 +14,7 @@ from kline_pipeline.evidence import coverage, listings
 from kline_pipeline.evidence.let_in import LetIn
 from kline_pipeline.evidence.partitions import let_in_of
 from kline_pipeline.market.schema import empty_candles, snapshot_table
-from kline_pipeline.market.window import Window, to_ms, windows_of
+from kline_pipeline.market.window import Window, absent_of, to_ms, windows_of
 from kline_pipeline.sinks import candles_parquet, candles_postgres
 from kline_pipeline.stages.stores import Stores
 
@@ -91,7 +91,7 @@ def gaps(stores: Stores, dataset: Dataset, symbol: str, window: Window, candles:
     grid = np.concatenate(
         [np.zeros(0, np.int64), *(dataset.interval.grid(part.start_ms, part.end_ms) for part in parts)]
     )
-    absent = grid[~np.isin(grid, open_times_ms(candles))]
+    absent = absent_of(grid, open_times_ms(candles))
     gone = absent[let_in.lets_miss(absent)]
     absent = absent[~let_in.lets_miss(absent)]
     rows = _rows(stores, dataset, symbol, window)
