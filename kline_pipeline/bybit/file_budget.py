@@ -89,8 +89,7 @@ class FileBudget:
         lock at once (stack.md part 2, 5). It is unlocked before it is closed, as a child may hold a copy.
         """
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = self._opened()
         except OSError as exc:
             msg = f"the file of the request budget {self._path} cannot be opened ({exc}); make its folder writable"
             raise StorageError(msg) from exc
@@ -100,6 +99,13 @@ class FileBudget:
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
+
+    def _opened(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def _read(descriptor: int) -> State:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from kline_pipeline.candles.derive import Generation
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
+from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage
 from kline_pipeline.evidence.series_ids import series_id
 from kline_pipeline.files import Folder
@@ -122,6 +123,47 @@ def test_only_what_differs_is_touched_in_the_table(database: Database) -> None:
     held = candles_postgres.land(database, to_land(NEW, ["1", "9", "3", "4"]))
 
     assert held.written == 2
+
+
+@pytest.mark.parametrize(
+    "change", ["set close = close + 1", "set close = close, open_time = open_time + interval '1 hour'"]
+)
+def test_a_row_changed_by_hand_is_put_back_though_the_ledger_knows_a_fingerprint(
+    land: Land, database: Database, change: str
+) -> None:
+    partition = to_land(OLD, ["1", "2", "3"])
+    land(partition)
+    with database.engine.begin() as connection:
+        connection.execute(text(f"update kline.candles {change} where close = 2"))
+
+    again, third = land(partition), land(partition)
+
+    assert again.sha256 == third.sha256 == partition.sha256
+    assert third.written == 0
+
+
+def test_a_fingerprint_that_another_server_would_not_give_is_renewed(database: Database, land: Land) -> None:
+    partition = to_land(OLD, ["1", "2"])
+    first = land(partition)
+    with database.engine.begin() as connection:
+        connection.execute(text("update kline.coverage set postgres_fingerprint = '0', parquet_fingerprint = '0'"))
+
+    again = land(partition)
+
+    assert (again.written, again.sha256, again.fingerprint) == (0, first.sha256, first.fingerprint)
+
+
+def test_a_snapshot_written_anew_with_the_same_candles_is_what_landed(database: Database, settings: Settings) -> None:
+    folder, partition = Folder(settings.snapshot_url), to_land(OLD, ["1", "2"])
+    name = candles_parquet.path(partition.series, partition.date)
+    table = snapshot_table(("linear", "BTCUSDT", "1"), partition.candles)
+    folder.replace(name, candles_parquet.encode(table))
+    proof = {"sha256": partition.sha256, "fingerprint": "of other bytes"}
+
+    assert candles_parquet.read(folder, partition.series, partition.date, **proof) == table
+    folder.replace(name, candles_parquet.encode(table.slice(1)))
+    with pytest.raises(CorruptFile, match="rebuild linear:BTCUSDT:1"):
+        candles_parquet.read(folder, partition.series, partition.date, **proof)
 
 
 def test_the_same_candles_are_the_same_bytes() -> None:
