@@ -136,7 +136,11 @@ class RawStore:
         metadata = {_METADATA_KEY: msgspec.json.encode(pages), b"series": str(series).encode()}
         sink = io.BytesIO()
         pq.write_table(
-            rows.cast(RAW_SCHEMA).replace_schema_metadata(metadata), sink, compression="zstd", use_dictionary=False
+            rows.cast(RAW_SCHEMA).replace_schema_metadata(metadata),
+            sink,
+            compression="zstd",
+            use_dictionary=False,
+            write_statistics=False,
         )
         content = sink.getvalue()
         name = BatchName(covered, max(page.server_time_ms for page in pages), _digest(content))
