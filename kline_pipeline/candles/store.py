@@ -3,7 +3,7 @@
     candles/{category}/{interval}/{symbol}/{date}.parquet
 
 It is derived from raw batches only and can be made again at any time; a lower generation never replaces a higher one
-(the caller compares under the lock of the series).
+(the caller compares under the lock of the partition).
 """
 
 import io

@@ -1,6 +1,7 @@
 """Advisory locks of ours, by name; what is done under them is told where they are taken."""
 
 import zlib
+from datetime import date
 
 from sqlalchemy import Connection, text
 
@@ -9,9 +10,13 @@ from kline_pipeline.market.series import Series
 _MIGRATIONS = zlib.crc32(b"kline_pipeline migrations")
 
 
-def series_lock(connection: Connection, series: Series) -> None:
-    """Wait for the lock of a series and hold it to the end of the transaction."""
-    connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _key(f"series {series}")})
+def partition_lock(connection: Connection, series: Series, day: date) -> None:
+    """Wait for the lock of a partition and hold it to the end of the transaction.
+
+    Who takes several takes them in the order of their dates. Partitions of one series share no row, and so one is
+    derived while another one lands.
+    """
+    connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _key(f"partition {series} {day}")})
 
 
 def listings_lock(connection: Connection) -> None:

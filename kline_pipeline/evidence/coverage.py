@@ -113,7 +113,7 @@ def days(connection: Connection, category: str, interval: str, symbol: str) -> S
 
 
 def record(connection: Connection, series_id: int, day: date, derived: Derived, known: Any | None) -> None:
-    """Write what a derivation says; `known` is the row that stands there, read under the lock of the series.
+    """Write what a derivation says; `known` is the row that stands there, read under the lock of the partition.
 
     A partition that had landed with the very same candles stays landed.
     """

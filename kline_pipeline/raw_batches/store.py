@@ -148,7 +148,7 @@ class RawStore:
         return name, len(content)
 
     def delete(self, series: Series, day: date, name: BatchName) -> None:
-        """Take a batch away; the caller holds the lock of the series and has raised the prune epoch."""
+        """Take a batch away; the caller holds the lock of the partition and has raised the prune epoch."""
         self._folder.delete(f"{_path(series, day)}/{name}")
 
     def set_aside(self, series: Series, day: date, name: BatchName) -> str:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kline_pipeline.database.engine import Database
-from kline_pipeline.database.locks import series_lock
+from kline_pipeline.database.locks import partition_lock
 from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage
 from kline_pipeline.evidence.series_ids import series_id
@@ -52,7 +52,7 @@ def land(database: Database, folder: Folder, partition: ToLand) -> Held:
     differs = before is None or before.sha256 != partition.sha256
     content = encode(mine) if differs else b""
     with database.translate_errors(), database.engine.begin() as connection:
-        series_lock(connection, partition.series)
+        partition_lock(connection, partition.series, partition.date)
         key = series_id(connection, partition.series)
         known = coverage.row(connection, key, partition.date)
         if known is not None and steps_back(known.parquet_generation, partition.generation):

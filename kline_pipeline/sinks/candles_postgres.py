@@ -1,4 +1,4 @@
-"""The table kline.candles: one partition per transaction, under the advisory lock of its series, with its ledger row.
+"""The table kline.candles: one partition per transaction, under its advisory lock, with its ledger row.
 
 What the table holds is asked from the table: the checksum of the canonical text of its rows, computed by the server,
 or, where the ledger has one, a fingerprint of the rows that costs a third of that. The same: nothing is written. An
@@ -13,7 +13,7 @@ from pyarrow import csv
 from sqlalchemy import Connection, text
 
 from kline_pipeline.database.engine import Database
-from kline_pipeline.database.locks import series_lock
+from kline_pipeline.database.locks import partition_lock
 from kline_pipeline.evidence import coverage
 from kline_pipeline.evidence.series_ids import find_series_id, series_id
 from kline_pipeline.market.schema import CANDLE_SCHEMA, NUMBER_COLUMNS, empty_candles, lines_of, moments_of
@@ -66,7 +66,7 @@ def land(database: Database, partition: ToLand) -> Held:
         DatabaseUnavailable: the server went away; nothing of this partition was written.
     """
     with database.translate_errors(), database.engine.begin() as connection:
-        series_lock(connection, partition.series)
+        partition_lock(connection, partition.series, partition.date)
         key = series_id(connection, partition.series)
         known = coverage.row(connection, key, partition.date)
         before = _before(connection, key, partition, known)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from kline_pipeline.checks import well_formed
 from kline_pipeline.checks.report import CheckResult
-from kline_pipeline.database.locks import series_lock
+from kline_pipeline.database.locks import partition_lock
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import UsageError
 from kline_pipeline.evidence import accepted
@@ -49,8 +49,8 @@ def accept_window(
     evidence: list[dict[str, Any]] = []
     concerned = []
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
-        series_lock(connection, series)
         for cell in cells:
+            partition_lock(connection, series, cell.date)
             names, known = stores.raw.names(series, cell.date), known_of(connection, dataset, cell)
             looked = look(stores, dataset, cell, known, names, now_ms=now_ms)
             offenders = _offenders(looked, decision, series)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.bybit.pages import Page, plan
 from kline_pipeline.candles.answers import Answer, Answers
-from kline_pipeline.database.locks import series_lock
+from kline_pipeline.database.locks import partition_lock
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import BadInterval
 from kline_pipeline.evidence import known_gaps
@@ -62,7 +62,7 @@ def confirm_gaps(stores: Stores, client: BybitClient, dataset: Dataset, cell: Ce
     """
     series = dataset.series(cell.symbol)
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
-        series_lock(connection, series)
+        partition_lock(connection, series, cell.date)
         names, known = stores.raw.names(series, cell.date), known_of(connection, dataset, cell)
         looked = look(stores, dataset, cell, known, names, now_ms=now_ms)
     answers = looked.derivation.answers

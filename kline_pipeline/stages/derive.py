@@ -1,7 +1,7 @@
 """Deriving and judging one partition, and keeping the verdict; nothing here asks the exchange or writes to a sink.
 
-Under the lock of the series the generation is compared with the ledger's: a lower one steps back, and the verdict that
-stands is returned.
+Under the lock of the partition the generation is compared with the ledger's: a lower one steps back, and the verdict
+that stands is returned.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from kline_pipeline.candles.derive import Generation
 from kline_pipeline.checks.verdict import Verdict
-from kline_pipeline.database.locks import series_lock
+from kline_pipeline.database.locks import partition_lock
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage, known_gaps, revisions
@@ -50,7 +50,7 @@ def _derive(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> tup
     """Return the verdict that stands, what may land, and what was looked at, None when newer answers are known."""
     series = dataset.series(cell.symbol)
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
-        series_lock(connection, series)
+        partition_lock(connection, series, cell.date)
         key = series_id(connection, series)
         names, known = stores.raw.names(series, cell.date), known_of(connection, dataset, cell)
         stands = known.row.generation if known.row is not None else None

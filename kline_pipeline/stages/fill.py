@@ -10,7 +10,7 @@ from typing import Final
 
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.candles.derive import Generation
-from kline_pipeline.database.locks import series_lock
+from kline_pipeline.database.locks import partition_lock
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import BadRequest
 from kline_pipeline.evidence import coverage, listings
@@ -162,7 +162,7 @@ class Fill:
         """
         stores, series = self.stores, self.dataset.series(cell.symbol)
         with stores.database.translate_errors(), stores.database.engine.begin() as connection:
-            series_lock(connection, series)
+            partition_lock(connection, series, cell.date)
             names, known = stores.raw.names(series, cell.date), known_of(connection, self.dataset, cell)
             if not names:
                 return []

@@ -1,6 +1,6 @@
 """Looking at one partition: its raw batches derived, and judged with all that is known of it; nothing is written.
 
-Whoever looks holds the lock of the series: without it batches may be pruned meanwhile.
+Whoever looks holds the lock of the partition: without it batches may be pruned meanwhile.
 """
 
 from collections.abc import Sequence

@@ -1,12 +1,12 @@
 """Taking raw batches away: those that newer ones make superfluous, and those that are spoilt.
 
-First the prune epoch of the partition is raised and committed, then files go, all under the lock of the series: whoever
-derives afterwards has a higher generation than anybody before, at whatever instant this is killed.
+First the prune epoch of the partition is raised and committed, then files go, all under its lock: whoever derives
+afterwards has a higher generation than anybody before, at whatever instant this is killed.
 """
 
 import logging
 
-from kline_pipeline.database.locks import series_lock
+from kline_pipeline.database.locks import partition_lock
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.evidence import coverage
 from kline_pipeline.evidence.series_ids import series_id
@@ -32,7 +32,7 @@ def prune_cell(stores: Stores, dataset: Dataset, cell: Cell, looked: Looked) -> 
     if not superfluous or not looked.verdict.finished:
         return False
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
-        series_lock(connection, series)
+        partition_lock(connection, series, cell.date)
         if stores.raw.names(series, cell.date) != looked.names:
             return False  # a newer answer came meanwhile; whoever derives it prunes
         _raise_epoch(stores, dataset, cell)
@@ -52,7 +52,7 @@ def set_spoilt_aside(stores: Stores, dataset: Dataset, cell: Cell) -> None:
     if all(stores.raw.is_sound(series, cell.date, name) for name in stores.raw.names(series, cell.date)):
         return
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
-        series_lock(connection, series)
+        partition_lock(connection, series, cell.date)
         names = stores.raw.names(series, cell.date)
         spoilt = [name for name in names if not stores.raw.is_sound(series, cell.date, name)]
         if spoilt:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kline_pipeline.checks.verdict import Verdict
-from kline_pipeline.database.locks import series_lock
+from kline_pipeline.database.locks import partition_lock
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage
@@ -74,7 +74,7 @@ def verify_cell(stores: Stores, dataset: Dataset, cell: Cell, *, declared: Seque
 def _derived_again(stores: Stores, dataset: Dataset, cell: Cell, now_ms: int) -> Verdict:
     series = dataset.series(cell.symbol)
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
-        series_lock(connection, series)
+        partition_lock(connection, series, cell.date)
         names, known = stores.raw.names(series, cell.date), known_of(connection, dataset, cell)
         return look(stores, dataset, cell, known, names, now_ms=now_ms).verdict
 

@@ -1,12 +1,13 @@
 """One exchange per database, whoever comes first; the lock of a run lives and dies with its session."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 
 import pytest
 from sqlalchemy import text
 
 from kline_pipeline.database.engine import Database
-from kline_pipeline.database.locks import hold_run_lock, migration_lock, release_run_lock, series_lock
+from kline_pipeline.database.locks import hold_run_lock, migration_lock, partition_lock, release_run_lock
 from kline_pipeline.database.venue import claim_venue
 from kline_pipeline.errors import VenueMismatch
 from kline_pipeline.market.series import Series
@@ -73,12 +74,12 @@ def test_a_run_lock_is_kept_over_commits_and_freed_by_the_death_of_its_session(d
         second.invalidate()
 
 
-def test_series_and_migrations_are_locked_apart_and_to_the_end_of_the_transaction(database: Database) -> None:
+def test_partitions_and_migrations_are_locked_apart_and_to_the_end_of_the_transaction(database: Database) -> None:
     held = text("select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()")
     with database.engine.connect() as connection:
-        series_lock(connection, Series.parse("linear:BTCUSDT:1"))
-        series_lock(connection, Series.parse("linear:BTCUSDT:60"))
+        for key, month in (("linear:BTCUSDT:1", 1), ("linear:BTCUSDT:1", 2), ("linear:BTCUSDT:60", 1)):
+            partition_lock(connection, Series.parse(key), date(2024, month, 1))
         migration_lock(connection)
-        assert connection.execute(held).scalar() == 3
+        assert connection.execute(held).scalar() == 4
         connection.rollback()
         assert connection.execute(held).scalar() == 0
