@@ -79,6 +79,8 @@ def _is_done(row: Any | None, *, closed_ms: int) -> bool:
     """Return whether the ledger says that nothing is left to do."""
     if row is None or row.generation is None or row.fetch_error is not None or row.missing:
         return False
+    if row.ask_again_at is not None and to_ms(row.ask_again_at) <= closed_ms:  # a known gap, as all the rest is well
+        return False
     has_closed = to_ms(row.closes_at or row.window_end) <= closed_ms
     return row.state in {"landed", "not_listed"} and bool(row.read_whole or not has_closed)
 

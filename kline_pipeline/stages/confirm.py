@@ -1,7 +1,8 @@
 """Confirming gaps: what the exchange said twice, far enough apart, that it does not have, unless it contradicts itself.
 
 From 2022 on a coarser candle of the exchange equals the sum of its finer ones exactly (real-data.md): while it holds
-volume that those lack, a candle is missing that existed. It is asked for only when a gap is otherwise ripe.
+volume that those lack, a candle is missing that existed. It is asked for only when a gap is otherwise ripe; where the
+exchange lacks it too, the next coarser one is.
 """
 
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class _Coarser:
     closed: bool
     contradicts: str = ""
 
+    @property
+    def says_nothing(self) -> bool:
+        """The exchange has no such candle, or does not serve the interval."""
+        return self.closed and self.evidence.get("volume") is None
+
 
 def confirm_gaps(stores: Stores, client: BybitClient, dataset: Dataset, cell: Cell, *, now_ms: int) -> int:
     """Record the gaps of one partition that are ripe, and return how many requests that took.
@@ -67,21 +73,18 @@ def confirm_gaps(stores: Stores, client: BybitClient, dataset: Dataset, cell: Ce
         looked = look(stores, dataset, cell, known, names, now_ms=now_ms)
     answers = looked.derivation.answers
     ripe = answers.ripe(looked.judgement.missing_ms, stores.confirm_after_ms)
-    coarser = dataset.interval.coarser()
-    later = ripe[ripe >= _ADDS_UP_FROM_MS] if coarser is not None else ripe[:0]
     asking = _Asking(client, series, looked, stores.grace_ms)
-    told = asking.coarser(coarser, later) if coarser is not None and len(later) else {}
-    found = [gap for time_ms in ripe.tolist() if (gap := _gap(time_ms, answers, told, coarser)) is not None]
+    told = asking.about(ripe[ripe >= _ADDS_UP_FROM_MS])
+    found = [gap for time_ms in ripe.tolist() if (gap := _gap(time_ms, answers, told.get(time_ms))) is not None]
     with stores.database.translate_errors(), stores.database.engine.begin() as connection:
         known_gaps.record(connection, series_id(connection, series), found)
     return asking.requests
 
 
-def _gap(time_ms: int, answers: Answers, told: dict[int, _Coarser], coarser: Interval | None) -> KnownGap | None:
+def _gap(time_ms: int, answers: Answers, about: _Coarser | None) -> KnownGap | None:
     """Return what is to be recorded of a ripe gap, None when it is too early."""
     first, newest = answers.of_time(time_ms)
     evidence: dict[str, Any] = {"first": _answer(first), "newest": _answer(newest), "coarser": None}
-    about = told.get(coarser.floor(time_ms)) if coarser is not None else None
     if about is None:
         return KnownGap(time_ms, newest.server_time_ms, evidence)
     evidence["coarser"] = about.evidence
@@ -105,6 +108,17 @@ class _Asking:
         self._series = series
         self._looked = looked
         self._grace_ms = grace_ms
+
+    def about(self, gaps_ms: NDArray[np.int64]) -> dict[int, _Coarser]:
+        """Return what is known of the finest coarser candle that the exchange has, by the gap that lies in it."""
+        told: dict[int, _Coarser] = {}
+        left, interval = gaps_ms, self._series.interval.coarser()
+        while interval is not None and len(left):
+            found = self.coarser(interval, left)
+            told |= {time_ms: found[interval.floor(time_ms)] for time_ms in left.tolist()}
+            left = left[[told[time_ms].says_nothing for time_ms in left.tolist()]]
+            interval = interval.coarser()
+        return told
 
     def coarser(self, interval: Interval, gaps_ms: NDArray[np.int64]) -> dict[int, _Coarser]:
         """Return what is known of the coarser candles that gaps lie in, by their open times."""

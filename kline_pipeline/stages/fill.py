@@ -17,10 +17,10 @@ from kline_pipeline.evidence import coverage, listings
 from kline_pipeline.evidence.partitions import known_of
 from kline_pipeline.evidence.series_ids import series_id
 from kline_pipeline.market.listing import Listing
-from kline_pipeline.market.window import Window, intersect_all, merge, subtract
+from kline_pipeline.market.window import Window, intersect_all, merge, subtract, to_ms, windows_of
 from kline_pipeline.raw_batches.fill import Wanted, fetch
 from kline_pipeline.stages.confirm import confirm_gaps
-from kline_pipeline.stages.look import look
+from kline_pipeline.stages.look import known_gaps_in, look
 from kline_pipeline.stages.prune import set_spoilt_aside
 from kline_pipeline.stages.stores import Stores
 
@@ -158,7 +158,7 @@ class Fill:
     def _held_good(self, cell: Cell) -> list[Window]:
         """Return what need not be fetched; once the last candle has closed, only what was read after that.
 
-        What a repair distrusts does not count either.
+        What a repair distrusts does not count either, nor a known gap that is due.
         """
         stores, series = self.stores, self.dataset.series(cell.symbol)
         with stores.database.translate_errors(), stores.database.engine.begin() as connection:
@@ -170,10 +170,13 @@ class Fill:
             since_ms = max(since_ms if since_ms <= self.now_ms else 0, known.read_after_ms)
             row, generation = known.row, str(Generation.of(names, known.prune_epoch))
             stands = row is not None and (row.state, row.generation) == ("landed", generation)
-            if row is not None and stands and (row.read_whole or not since_ms):
+            is_due = row is not None and row.ask_again_at is not None and to_ms(row.ask_again_at) <= self.now_ms
+            if row is not None and stands and (row.read_whole or not since_ms) and not is_due:
                 return merge(name.covered for name in names)
             looked = look(stores, self.dataset, cell, known, names, now_ms=self.now_ms)
-        return subtract(looked.derivation.answers.held(since_ms), looked.judgement.offended)
+        held = subtract(looked.derivation.answers.held(since_ms), looked.judgement.offended)
+        gaps = windows_of(known_gaps_in(known, looked.judgement), self.dataset.interval) if is_due else []
+        return subtract(held, gaps)
 
     def _listing(self, symbol: str, *, again: bool = False) -> Listing | str:
         if again or symbol not in self._known:

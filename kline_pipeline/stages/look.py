@@ -5,14 +5,20 @@ Whoever looks holds the lock of the partition: without it batches may be pruned 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kline_pipeline.candles.derive import Derivation, Generation, derive
 from kline_pipeline.checks.verdict import Judgement, Verdict, judge, verdict_of
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.evidence.partitions import Known
-from kline_pipeline.market.window import Window, to_ms
+from kline_pipeline.market.window import Window, absent_of, to_ms
 from kline_pipeline.raw_batches.store import BatchName
 from kline_pipeline.stages.stores import Stores
+
+_KNOWN_WAIT_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,13 @@ def derivation_of(
     return derive(batches, dataset.window(cell.date), dataset.interval, grace_ms=stores.grace_ms, now_ms=now_ms)
 
 
+def known_gaps_in(known: Known, judgement: Judgement) -> NDArray[np.int64]:
+    """Return the open times of the known gaps that are still missing, ascending; what a person accepted is no gap."""
+    absent = absent_of(judgement.expected_ms, judgement.present_ms)
+    gaps = np.array([gap.open_time_ms for gap in known.let_in.gaps if gap.confirmed_ms is not None], dtype=np.int64)
+    return np.intersect1d(absent, gaps) if len(absent) else absent
+
+
 def _read_whole(stores: Stores, known: Known, derivation: Derivation, window: Window) -> bool:
     """Return whether all was read after its last candle had closed; of what is not listed, whether that was probed."""
     if not known.parts:
@@ -81,7 +94,8 @@ def _read_whole(stores: Stores, known: Known, derivation: Derivation, window: Wi
 
 def _ask_again(stores: Stores, known: Known, derivation: Derivation, judgement: Judgement) -> int | None:
     if not judgement.reasons:
-        return None
+        # A known gap may be filled after all.
+        return derivation.answers.ask_again_ms(known_gaps_in(known, judgement), _KNOWN_WAIT_MS)
     if known.row is not None and known.row.fetch_error is not None:
         return None if known.row.ask_again_at is None else to_ms(known.row.ask_again_at)
     return derivation.answers.ask_again_ms(judgement.bad_ms, stores.confirm_after_ms)

@@ -63,7 +63,7 @@ def test_a_gap_is_known_only_when_it_was_confirmed_after_the_wait(sim: World) ->
     assert (evidence["coarser"]["interval"], evidence["coarser"]["volume"]) == ("120", "0")
 
 
-def test_a_month_with_a_known_gap_lands_and_warns_and_is_asked_for_no_more(sim: World) -> None:
+def test_a_month_with_a_known_gap_lands_and_warns_and_is_asked_for_once_a_day(sim: World) -> None:
     hole(sim)
     run(sim)
     sim.clock.now_ms += HOUR_MS
@@ -74,8 +74,8 @@ def test_a_month_with_a_known_gap_lands_and_warns_and_is_asked_for_no_more(sim: 
     assert result.offenders[0].what == f"known gap, confirmed {iso(sim.clock())}"
     assert (verdict.expected, verdict.present, verdict.missing, verdict.known_missing) == (696, 695, 0, 1)
     assert verdict.finished
-    ledger = sim.query("select state, expected, present, missing, known_missing, ask_again_at from kline.coverage")
-    assert tuple(ledger[0]) == ("landed", 696, 695, 0, 1, None)
+    ledger = sim.query("select state, expected, present, missing, known_missing from kline.coverage")
+    assert tuple(ledger[0]) == ("landed", 696, 695, 0, 1)
     assert len(sim.table("linear:BTCUSDT:60")) == 695
     asked = sim.pages("60"), sim.pages("120")
     sim.clock.now_ms += HOUR_MS
@@ -83,6 +83,30 @@ def test_a_month_with_a_known_gap_lands_and_warns_and_is_asked_for_no_more(sim: 
     assert (sim.pages("60"), sim.pages("120")) == asked
     assert sim.pipeline.verify(HOURLY, FEBRUARY, declared=[HOURLY], now_ms=sim.clock()).disagreements == ()
     assert sim.pipeline.broken(HOURLY, [FEBRUARY], declared=[HOURLY], now_ms=sim.clock()) == []
+    sim.clock.now_ms += 23 * HOUR_MS
+    assert sim.pipeline.due(HOURLY, now_ms=sim.clock()) == [FEBRUARY]
+    assert sim.pipeline.broken(HOURLY, [FEBRUARY], declared=[HOURLY], now_ms=sim.clock() + 60_000) == [FEBRUARY]
+    assert run(sim)
+    assert (sim.pages("60"), sim.pages("120")) == (asked[0] + 3, asked[1])  # the hour twice; whether it was delisted
+    assert sim.pipeline.due(HOURLY, now_ms=sim.clock()) == []
+    assert gaps(sim)[0].closed_at is None
+
+
+def test_a_candle_that_appears_in_a_finished_month_closes_its_gap(sim: World) -> None:
+    hole(sim)
+    run(sim)
+    sim.clock.now_ms += HOUR_MS
+    assert run(sim)
+    sim.exchange.faults.clear()
+    sim.clock.now_ms += 24 * HOUR_MS
+    asked = sim.pages("60")
+
+    assert run(sim)
+
+    assert sim.pages("60") == asked + 1
+    assert gaps(sim)[0].closed_at is not None
+    assert len(sim.table("linear:BTCUSDT:60")) == 696
+    assert sim.pipeline.verdict(HOURLY, FEBRUARY).results["no_gaps"].passed
 
 
 def test_while_the_coarser_candle_holds_volume_the_gap_is_never_known(sim: World) -> None:
@@ -96,7 +120,12 @@ def test_while_the_coarser_candle_holds_volume_the_gap_is_never_known(sim: World
     result = sim.pipeline.verdict(HOURLY, FEBRUARY).results["no_gaps"]
     assert (result.severity, result.counts["missing"], result.counts["known_missing"]) == ("ERROR", 1, 0)
     assert "the exchange's own coarser candle (120 at 2024-02-10T06:00:00Z) holds volume" in result.sentence
-    fault(sim, "drop", "120", "2024-02-10T06:00")
+    for interval, open_time in (("120", "2024-02-10T06:00"), ("240", "2024-02-10T04:00"), ("720", "2024-02-10T00:00")):
+        fault(sim, "drop", interval, open_time)
+        sim.clock.now_ms += 24 * HOUR_MS
+        assert not run(sim), "the next coarser candle speaks against it too"
+    fault(sim, "drop", "D", "2024-02-10T00:00")
+    fault(sim, "drop", "W", "2024-02-05T00:00")
     sim.clock.now_ms += 24 * HOUR_MS
     assert run(sim), "the exchange says no more that there was volume"
 
