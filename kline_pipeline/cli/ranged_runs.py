@@ -95,11 +95,16 @@ def execute(plan: Plan, work: "Opened", *, assets: Sequence[str] = ()) -> list[R
         KeyboardInterrupt: Ctrl-C; the runs are canceled.
     """
     with open_instance(plan.settings) as instance:
-        for run_id in close_orphans(plan.settings, instance, work.database):
-            say(f"run {run_id[:8]} was left behind by a process that is gone; it is closed")
+        close_left_behind(plan.settings, instance, work)
         runs = runs_of(plan, instance)
         with progress_of(runs, ui_url(plan.settings), assets=assets) as on_progress:
             return execute_runs(plan.settings, runs, on_progress=on_progress, workers=_WORKERS, assets=assets)
+
+
+def close_left_behind(settings: Settings, instance: "DagsterInstance", work: "Opened") -> None:
+    """Close runs whose process is gone, and say so."""
+    for run_id in close_orphans(settings, instance, work.database):
+        say(f"run {run_id[:8]} was left behind by a process that is gone; it is closed")
 
 
 def runs_of(plan: Plan, instance: "DagsterInstance") -> list[RangeRun]:

@@ -7,6 +7,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dagster import DagsterInstance
+
     from kline_pipeline.cli.ranges import Selection
     from kline_pipeline.cli.summary import Line
     from kline_pipeline.config import Settings
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     Broken = Mapping[Cell, Sequence[str]]
 
 _NAMED = 20
-_UNFINISHED = "it is not finished: candles have closed since it was read"
+_UNFINISHED = "it is not finished: candles have closed since it was read, or a known gap is to be asked for again"
+FAILED = "nothing is wrong with it, but its last run broke off, and Dagster shows it as failed"
 
 
 def repair(
@@ -39,10 +42,11 @@ def repair(
     import json
 
     from kline_pipeline.cli.backfill import close, report
-    from kline_pipeline.cli.ranged_runs import Plan, execute
+    from kline_pipeline.cli.ranged_runs import Plan, close_left_behind, execute
     from kline_pipeline.cli.ranges import parse_keys
     from kline_pipeline.cli.session import started
     from kline_pipeline.cli.summary import lines_of
+    from kline_pipeline.defs.instance.storage import open_instance
     from kline_pipeline.market.times import check_order
     from kline_pipeline.opening import opened
 
@@ -50,8 +54,10 @@ def repair(
     check_order(start, end)
     with started(ctx) as settings, opened(settings) as work:
         now_ms = work.pipeline.now_ms()
-        looked_at, found = _look(settings, work, series, (start, end), now_ms)
-        selections = [_selection(dataset, one, broken) for dataset, one, broken in found]
+        with open_instance(settings) as instance:
+            close_left_behind(settings, instance, work)  # which leaves their partitions failed
+            looked_at, found = _look(settings, work, instance, series, (start, end))
+        selections = _selections(found)
         told = _tell(found)
         if not selections and not as_json:
             typer.echo(f"nothing to repair in {looked_at} partition{'s' if looked_at > 1 else ''}")
@@ -66,22 +72,27 @@ def repair(
 def _look(
     settings: "Settings",
     work: "Opened",
+    instance: "DagsterInstance",
     series: "Sequence[Series]",
     asked: "tuple[str | None, str | None]",
-    now_ms: int,
 ) -> "tuple[int, list[tuple[Dataset, Series, Broken]]]":
     """Return how many partitions were looked at, and which of each series are broken and why, ascending."""
     from kline_pipeline import datasets
     from kline_pipeline.cli.ranges import grouped
     from kline_pipeline.cli.stored_cells import stored_cells
+    from kline_pipeline.defs.instance.failed_cells import failed_cells
 
-    declared, looked_at, found = datasets.load(settings.datasets_file), 0, []
-    start, end = asked
+    declared, looked_at = datasets.load(settings.datasets_file), 0
+    found: list[tuple[Dataset, Series, Broken]] = []
+    now_ms, (start, end) = work.pipeline.now_ms(), asked
     for one in series:
         ((dataset, _),) = grouped([one], declared)
         cells = stored_cells(work, dataset, one, start=start, end=end, now_ms=now_ms)
         looked_at += len(cells)
-        if broken := _broken(work, dataset, cells, declared, now_ms):
+        broken = dict(_broken(work, dataset, cells, declared, now_ms))
+        for cell in failed_cells(instance, dataset, cells):
+            broken.setdefault(cell, [FAILED])
+        if broken:
             work.pipeline.distrust_inconsistent(dataset, list(broken), declared=declared)
             found.append((dataset, one, broken))
     return looked_at, found
@@ -113,7 +124,13 @@ def _tell(found: "Sequence[tuple[Dataset, Series, Broken]]") -> list[dict[str, o
     return told
 
 
-def _selection(dataset: "Dataset", series: "Series", broken: "Broken") -> "Selection":
+def _selections(found: "Sequence[tuple[Dataset, Series, Broken]]") -> "list[Selection]":
+    """Return few rectangles that hold exactly what is broken, so that it takes few runs."""
     from kline_pipeline.cli.ranges import Selection
+    from kline_pipeline.defs.ranges import rectangles
 
-    return Selection(dataset, tuple(sorted(cell.date for cell in broken)), (series.symbol,))
+    cells: dict[str, list[Cell]] = {}
+    for dataset, _, broken in found:
+        cells.setdefault(dataset.name, []).extend(broken)
+    by_name = {dataset.name: dataset for dataset, _, _ in found}
+    return [Selection(by_name[name], *rectangle) for name, them in cells.items() for rectangle in rectangles(them)]

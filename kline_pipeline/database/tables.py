@@ -133,6 +133,7 @@ coverage = Table(
     Column("known_missing", Integer, nullable=False, server_default=text("0")),
     _moment("ask_again_at", nullable=True),
     _moment("read_after", nullable=True),
+    _moment("filled_at", nullable=True),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
 )
 coverage_days = Table(

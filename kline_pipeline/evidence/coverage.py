@@ -164,6 +164,23 @@ def note_fetch_error(
         _update(connection, series_id, day, values)
 
 
+def note_filled(connection: Connection, series_id: int, day: date, window: Window, *, now_ms: int) -> None:
+    """Keep the exchange's time at which a partition was filled of which no raw batch tells it."""
+    values: dict[str, Any] = {"filled_at": _moment(now_ms)}
+    if row(connection, series_id, day) is not None:
+        _update(connection, series_id, day, values)
+        return
+    values |= {
+        "state": "pending",
+        "window_start": _moment(window.start_ms),
+        "window_end": _moment(window.end_ms),
+        "expected": 0,
+        "present": 0,
+        "missing": 0,
+    }
+    _upsert(connection, series_id, day, values)
+
+
 def note_landing(
     connection: Connection,
     series_id: int,

@@ -234,15 +234,19 @@ class Fill:
             self._listing(symbol, again=True)
 
     def _note(self, cell: Cell, report: FillReport) -> None:
+        series, window = self.dataset.series(cell.symbol), self.dataset.window(cell.date)
         with self.stores.database.translate_errors(), self.stores.database.engine.begin() as connection:
+            key = series_id(connection, series)
             coverage.note_fetch_error(
                 connection,
-                series_id(connection, self.dataset.series(cell.symbol)),
+                key,
                 cell.date,
-                self.dataset.window(cell.date),
+                window,
                 report.fetch_error,
                 ask_again_ms=self.now_ms + _REFUSED_WAIT_MS,
             )
+            if report.held and not self.stores.raw.names(series, cell.date):
+                coverage.note_filled(connection, key, cell.date, window, now_ms=self.now_ms)
 
 
 def _add(report: FillReport, one: Wanted) -> None:

@@ -41,6 +41,8 @@ def look(stores: Stores, dataset: Dataset, cell: Cell, known: Known, names: list
         StorageError: the folder failed.
     """
     window, generation = dataset.window(cell.date), Generation.of(names, known.prune_epoch)
+    if known.row is not None and known.row.filled_at is not None:
+        now_ms = to_ms(known.row.filled_at)  # by the exchange's clock, from which ours may differ
     derivation = derivation_of(stores, dataset, cell, names, now_ms=now_ms)
     fetch_error = known.row.fetch_error if known.row is not None else None
     judgement = judge(

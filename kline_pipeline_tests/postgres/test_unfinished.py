@@ -65,6 +65,19 @@ def test_a_month_that_has_closed_is_read_once_more_in_full_pages_and_never_again
     assert sim.pages("60") - asked == 1
 
 
+@pytest.mark.parametrize(("dataset", "cell"), [(HOURLY, APRIL), (WEEKLY, Cell(date(2024, 1, 1), "BTCUSDT"))])
+def test_what_has_just_begun_lacks_nothing_whatever_our_clock_says(
+    settings: Settings, database: Database, dataset: Dataset, cell: Cell
+) -> None:
+    with world(settings, database, now=f"{cell.date} 00:10") as sim:
+        sim.pipeline.fill(dataset, [cell])
+        verdict = sim.pipeline.derive(dataset, [cell], now_ms=ms("2026-01-01"))[cell]
+        verified = sim.pipeline.verify(dataset, cell, declared=[dataset], now_ms=ms("2026-01-01"))
+
+    assert (verdict.expected, verdict.missing, verdict.quarantined) == (0, 0, False)
+    assert not [one for one in verified.disagreements if "missing" in one]
+
+
 def test_while_a_month_is_open_only_what_is_missing_is_fetched(sim: World) -> None:
     run(sim, HOURLY, APRIL)
     served = sim.exchange.stats.snapshot()["candles_served"]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import date
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from kline_pipeline import cli
+from kline_pipeline import cli, datasets
+from kline_pipeline.cli.repair import FAILED
+from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
+from kline_pipeline.datasets import Cell
+from kline_pipeline.defs.instance.failed_cells import failed_cells
+from kline_pipeline.defs.instance.storage import open_instance
+from kline_pipeline.defs.ranges import RangeRun
+from kline_pipeline.defs.runs_worker import create_run, load_job
 from kline_pipeline.simulator.control import change_faults
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.market import SyntheticHistory
@@ -140,6 +148,28 @@ def test_what_was_deleted_comes_back(
     file_of(home, "work/raw", "2024-02-01").unlink()
     assert mended(capsys) == ["2024-02-01"]
     assert candles_asked(exchange) == asked + 1
+
+
+def test_what_a_killed_run_left_failed_in_dagster_is_run_again(
+    home: Path, exchange: Exchange, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("backfill", KEY, *RANGE) == 0
+    dataset = next(one for one in datasets.load(None) if one.name == "linear_60")
+    february = RangeRun(dataset, (date(2024, 2, 1),), ("BTCUSDT",))
+    with open_instance(Settings.load()) as instance:
+        left = create_run(instance, load_job(), february)
+        instance.report_run_failed(left, "its process was killed")
+        cells = [Cell(date(2024, month, 1), "BTCUSDT") for month in (1, 2, 3)]
+        assert failed_cells(instance, dataset, cells) == [cells[1]]
+    asked = candles_asked(exchange)
+
+    assert run("repair", KEY, "--json") == 0
+
+    told = out(capsys)
+    assert [(one["date"], one["reasons"]) for one in told["broken"]] == [("2024-02-01", [FAILED])]
+    assert candles_asked(exchange) == asked
+    with open_instance(Settings.load()) as instance:
+        assert failed_cells(instance, dataset, cells) == []
 
 
 def test_a_series_of_which_nothing_is_stored_is_bad_usage(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,8 @@ depends_on = None
 _STATEMENTS = (
     "alter table kline.candles drop constraint candles_series_id_fkey",
     "alter table kline.coverage add column postgres_fingerprint text, add column parquet_fingerprint text",
+    # Of a partition without raw batches nothing else says what had closed by the exchange's clock.
+    "alter table kline.coverage add column filled_at timestamptz",
 )
 
 
