@@ -21,7 +21,7 @@ from kline_pipeline.evidence.revisions import found_since
 from kline_pipeline.market.window import Window
 from kline_pipeline.stages.broken import broken_cells
 from kline_pipeline.stages.consistent import consistent_cell
-from kline_pipeline.stages.derive import read_cell
+from kline_pipeline.stages.derive import read_verdict
 from kline_pipeline.stages.land import stored_result
 from kline_pipeline.stages.pictured import with_coverage_strip
 from kline_pipeline.stages.stored import Gap, gaps, stored_candles
@@ -47,7 +47,7 @@ class StoredPartitions:
         Raises:
             CorruptFile: it was never derived, or the file is not what was written.
         """
-        return read_cell(self._stores, dataset, cell)[0]
+        return read_verdict(self._stores, dataset, cell)
 
     def derived(self, dataset: Dataset) -> list[Cell]:
         """Return the partitions of a dataset that were derived, by the ledger; empty before the first."""

@@ -7,6 +7,8 @@ It is derived from raw batches only and can be made again at any time; a lower g
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
@@ -45,15 +47,33 @@ class CandleStore:
         content = self._folder.read(_path(series, day))
         if content is None:
             return None
-        try:
+        with self._spoilt(series, day):
             table = pq.read_table(io.BytesIO(content))
             verdict = table.schema.metadata[_METADATA_KEY]
+        return WorkingCandles(table.replace_schema_metadata(None).cast(CANDLE_SCHEMA), verdict)
+
+    def verdict(self, series: Series, day: date) -> bytes | None:
+        """Return the verdict on a partition alone, which lies in the foot of its file; None when it was never derived.
+
+        Raises:
+            CorruptFile: the foot of the file is not what was written.
+        """
+        content = self._folder.read(_path(series, day))
+        if content is None:
+            return None
+        with self._spoilt(series, day):
+            found: bytes = pq.read_schema(io.BytesIO(content)).metadata[_METADATA_KEY]
+        return found
+
+    @contextmanager
+    def _spoilt(self, series: Series, day: date) -> Iterator[None]:
+        try:
+            yield
         except (pa.ArrowException, OSError, KeyError, TypeError) as exc:  # OSError: spoilt inside a column
             raise CorruptFile(
                 f"{self._folder.locate(_path(series, day))} cannot be read ({exc}); "
                 f"delete it and backfill {series} again"
             ) from exc
-        return WorkingCandles(table.replace_schema_metadata(None).cast(CANDLE_SCHEMA), verdict)
 
     def write(self, series: Series, day: date, candles: pa.Table, verdict: msgspec.Struct) -> None:
         """Replace the working candles of a partition.

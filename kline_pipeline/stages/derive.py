@@ -82,6 +82,19 @@ def read_cell(stores: Stores, dataset: Dataset, cell: Cell) -> tuple[Verdict, To
     return verdict, _to_land(dataset, cell, verdict, working.candles)
 
 
+def read_verdict(stores: Stores, dataset: Dataset, cell: Cell) -> Verdict:
+    """Return the verdict that stands on a partition; its candles are not read.
+
+    Raises:
+        CorruptFile: it was never derived, or the foot of its file is not what was written.
+    """
+    series = dataset.series(cell.symbol)
+    verdict = stores.working.verdict(series, cell.date)
+    if verdict is None:
+        raise CorruptFile(f"{series} {cell.date} has no working candles; backfill or rebuild it")
+    return msgspec.json.decode(verdict, type=Verdict)
+
+
 def _to_land(dataset: Dataset, cell: Cell, verdict: Verdict, candles: pa.Table) -> ToLand:
     return ToLand(
         series=dataset.series(cell.symbol),
