@@ -48,7 +48,7 @@ class CandleStore:
         if content is None:
             return None
         with self._spoilt(series, day):
-            table = pq.read_table(io.BytesIO(content))
+            table = pq.ParquetFile(io.BytesIO(content)).read()
             verdict = table.schema.metadata[_METADATA_KEY]
         return WorkingCandles(table.replace_schema_metadata(None).cast(CANDLE_SCHEMA), verdict)
 

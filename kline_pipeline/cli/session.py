@@ -27,7 +27,9 @@ def started_as(*, simulated: bool) -> Iterator["Settings"]:
     """Do the same for a command that decides itself whether it is simulated."""
     from kline_pipeline import log
     from kline_pipeline.config import Settings
+    from kline_pipeline.market.arrow import leave_pandas_alone
 
+    leave_pandas_alone()
     settings = Settings.load(simulated=simulated)
     log.configure(settings.log_level, settings.log_format)
     if not simulated:

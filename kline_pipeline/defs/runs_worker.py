@@ -36,6 +36,7 @@ from kline_pipeline.defs.marks import read_pages
 from kline_pipeline.defs.outcomes import RunOutcome, parse_partition, read_outcome
 from kline_pipeline.defs.ranges import RangeRun
 from kline_pipeline.defs.runs_selection import record_selected_run
+from kline_pipeline.market.arrow import leave_pandas_alone
 
 _PROGRESS: Final = "PROGRESS "
 _WAITING: Final = "WAITING "
@@ -73,6 +74,7 @@ def work(connection: Connection, log_file: Path) -> None:
     """
     _die_with_parent()
     _write_to(log_file)
+    leave_pandas_alone()
     tasks: SimpleQueue[Task | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, tasks), name="tasks", daemon=True).start()
     settings, turn = Settings.load(), threading.Lock()

@@ -111,7 +111,7 @@ class RawStore:
                 f"raw batch {self._folder.locate(path)} is not what was written (digest differs); "
                 f"delete the file and backfill {series} {day} again"
             )
-        table = pq.read_table(io.BytesIO(content))
+        table = pq.ParquetFile(io.BytesIO(content)).read()
         pages = msgspec.json.decode(table.schema.metadata[_METADATA_KEY], type=tuple[PageRecord, ...])
         return RawBatch(name, pages, table.replace_schema_metadata(None))
 

@@ -154,7 +154,7 @@ def fingerprint_of(content: bytes) -> str:
 
 def _decoded(folder: Folder, name: str, content: bytes) -> pa.Table:
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = pq.ParquetFile(io.BytesIO(content)).read()
     except (pa.ArrowException, OSError) as exc:  # OSError: spoilt inside a column
         raise CorruptFile(f"snapshot {folder.locate(name)} cannot be read: {exc}; run `rebuild`") from exc
     if not table.schema.equals(SNAPSHOT_SCHEMA):

@@ -10,12 +10,14 @@ from datetime import date
 
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Cell, undeclared
+from kline_pipeline.market.arrow import leave_pandas_alone
 from kline_pipeline.market.series import Series
 from kline_pipeline.opening import opened
 
 
 def main(start: str, end: str, keys: list[str]) -> None:
     """Bring the range into table and snapshots, and print how many candles landed."""
+    leave_pandas_alone()
     series = [Series.parse(key) for key in keys]
     first, last = date.fromisoformat(start), date.fromisoformat(end)
     dataset = undeclared(series[0].category, series[0].interval)

@@ -29,7 +29,7 @@ class Cost:
 
     Attributes:
         wall_s: from command to exit.
-        own_cpu_s, postgres_cpu_s, exchange_cpu_s: of all processes of each.
+        own_cpu_s, postgres_cpu_s, exchange_cpu_s: of all processes of each; ours is the rest of what the machine did.
         peak_mb: of its largest process.
         code: its exit code.
     """
@@ -66,7 +66,7 @@ class World:
 
     def program(self, words: Sequence[str]) -> Cost:
         """Run a program to its end, and say what it took; its output goes to KLINE_HOME/output."""
-        before = self._cpu_s()
+        before, busy_s = self._cpu_s(), _busy_s()
         began = time.perf_counter()
         with (self.home / "output").open("wb") as output:
             pid = os.posix_spawn(
@@ -78,7 +78,7 @@ class World:
             _, status, used = os.wait4(pid, 0)
         wall_s = time.perf_counter() - began
         postgres_s, exchange_s = (now - then for now, then in zip(self._cpu_s(), before, strict=True))
-        own_s = used.ru_utime + used.ru_stime
+        own_s = _busy_s() - busy_s - postgres_s - exchange_s
         return Cost(wall_s, own_s, postgres_s, exchange_s, used.ru_maxrss / 1024, os.waitstatus_to_exitcode(status))
 
     def output(self) -> str:
@@ -126,6 +126,12 @@ def _exchange(env: dict[str, str], *options: str) -> Iterator[tuple[int, str]]:
             yield process.pid, process.stdout.readline().split()[3]
         finally:
             process.send_signal(signal.SIGINT)
+
+
+def _busy_s() -> float:
+    """Return the CPU seconds of the whole machine: workers that are forked from a server are no children of ours."""
+    user, nice, system = (int(ticks) for ticks in Path("/proc/stat").read_text().split()[1:4])
+    return (user + nice + system) / _TICKS
 
 
 def _cpu_of_family_s(pid: int) -> float:

@@ -1,6 +1,8 @@
 """One text of a number: exact, without exponent or needless zeros, and the same back from decimals."""
 
 import hashlib
+import subprocess
+import sys
 from decimal import Decimal
 
 import pyarrow as pa
@@ -56,6 +58,22 @@ def test_a_number_with_too_many_digits_for_one_step_is_the_nearest_float_too(tex
     assert floats(decimals(pa.chunked_array([pa.array(texts, pa.string())]))).tolist() == [
         float(text) for text in texts
     ]
+
+
+def test_a_command_makes_arrays_without_loading_pandas_and_frames_with_it() -> None:
+    program = """
+import sys
+import numpy as np
+import pyarrow as pa
+from kline_pipeline.market.arrow import leave_pandas_alone
+leave_pandas_alone()
+table = pa.table({"x": pa.array(np.arange(3))})
+assert table["x"].to_numpy().tolist() == [0, 1, 2]
+print("pandas" in sys.modules, end=" ")
+print(table.to_pandas()["x"].sum(), "pandas" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "3", "True"]
 
 
 def test_turnover_keeps_digits_that_a_float_would_lose() -> None:
