@@ -83,12 +83,13 @@ def test_what_was_complete_has_landed_when_the_exchange_breaks_off(sim: World) -
     assert sorted(told) == [(cell, True) for cell in sorted(CELLS) if cell.symbol == "BTCUSDT"]
 
 
-def test_a_sink_that_fails_ends_the_passage_with_its_reason(sim: World) -> None:
+@pytest.mark.parametrize("cells", [CELLS, CELLS[:1]])
+def test_a_sink_that_fails_ends_the_passage_with_its_reason(sim: World, cells: list[Cell]) -> None:
     sim.pipeline.claim()
     folder = Path(sim.settings.snapshot_url)
     (folder / "linear").write_text("where a folder is to be")
 
     with pytest.raises(StorageError, match="linear"):
-        sim.pipeline.run(HOURLY, CELLS)
+        sim.pipeline.run(HOURLY, cells)
 
     assert snapshots(sim) == {}

@@ -133,13 +133,18 @@ def test_a_row_changed_by_hand_is_put_back_though_the_ledger_knows_a_fingerprint
 ) -> None:
     partition = to_land(OLD, ["1", "2", "3"])
     land(partition)
+    stored = text("select open_time, close from kline.candles order by open_time")
     with database.engine.begin() as connection:
-        connection.execute(text(f"update kline.candles {change} where close = 2"))
+        before = connection.execute(stored).all()
+        changed = connection.execute(text(f"update kline.candles {change} where close = 2")).rowcount
 
     again, third = land(partition), land(partition)
 
     assert again.sha256 == third.sha256 == partition.sha256
+    assert bool(again.written) == bool(changed)
     assert third.written == 0
+    with database.engine.begin() as connection:
+        assert connection.execute(stored).all() == before
 
 
 def test_a_fingerprint_that_another_server_would_not_give_is_renewed(database: Database, land: Land) -> None:
