@@ -109,7 +109,8 @@ def _table(same: Iterable[Measured]) -> None:
 
 
 def _line(*cells: object) -> None:
-    print("".join(f"{f'{cell:.2f}' if isinstance(cell, float) else cell!s:>12}" for cell in cells), flush=True)
+    texts = [f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells]
+    print("  ".join(f"{text:>10}" for text in texts), flush=True)
 
 
 def _median(found: list[dict[str, float]], name: str) -> float:
@@ -145,5 +146,5 @@ _PARTS: dict[str, Callable[[int], Any]] = {
 }
 
 if __name__ == "__main__":
-    print("".join(f"{cell:>12}" for cell in _HEAD))
+    _line(*_HEAD)
     main()
