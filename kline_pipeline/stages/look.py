@@ -41,7 +41,7 @@ def look(stores: Stores, dataset: Dataset, cell: Cell, known: Known, names: list
         StorageError: the folder failed.
     """
     window, generation = dataset.window(cell.date), Generation.of(names, known.prune_epoch)
-    if known.row is not None and known.row.filled_at is not None:
+    if known.row is not None and known.row.filled_at is not None and not _had_batches(known.row.generation):
         now_ms = to_ms(known.row.filled_at)  # by the exchange's clock, from which ours may differ
     derivation = derivation_of(stores, dataset, cell, names, now_ms=now_ms)
     fetch_error = known.row.fetch_error if known.row is not None else None
@@ -78,6 +78,11 @@ def derivation_of(
     """
     batches = [stores.raw.read(dataset.series(cell.symbol), cell.date, name) for name in names]
     return derive(batches, dataset.window(cell.date), dataset.interval, grace_ms=stores.grace_ms, now_ms=now_ms)
+
+
+def _had_batches(generation: str | None) -> bool:
+    """Return whether raw batches were known once: where they are lost, nothing says any more what had closed."""
+    return generation is not None and Generation.parse(generation).batches > 0
 
 
 def known_gaps_in(known: Known, judgement: Judgement) -> NDArray[np.int64]:

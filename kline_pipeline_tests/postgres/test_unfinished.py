@@ -78,6 +78,26 @@ def test_what_has_just_begun_lacks_nothing_whatever_our_clock_says(
     assert not [one for one in verified.disagreements if "missing" in one]
 
 
+def test_a_month_that_lost_its_raw_batches_is_not_taken_for_one_that_has_just_begun(
+    settings: Settings, database: Database
+) -> None:
+    with world(settings, database, now="2024-04-01 00:10") as sim:
+        assert run(sim, HOURLY, APRIL)
+        sim.clock.now_ms = ms("2024-04-10 12:34:56")
+        assert run(sim, HOURLY, APRIL)
+        stored = sim.table("linear:BTCUSDT:60")
+        sim.query("update kline.coverage set prune_epoch = prune_epoch + 1")  # as where spoilt ones were set aside
+        for batch in (settings.home / "work/raw/linear/60/BTCUSDT/2024-04-01").iterdir():
+            batch.unlink()
+
+        verdict = sim.pipeline.derive(HOURLY, [APRIL], now_ms=sim.clock())[APRIL]
+        sim.pipeline.land_postgres(HOURLY, [APRIL])
+
+        assert verdict.quarantined
+        assert len(stored) > 0
+        assert sim.table("linear:BTCUSDT:60") == stored
+
+
 def test_while_a_month_is_open_only_what_is_missing_is_fetched(sim: World) -> None:
     run(sim, HOURLY, APRIL)
     served = sim.exchange.stats.snapshot()["candles_served"]
