@@ -151,14 +151,7 @@ def note_fetch_error(
     if fetch_error is not None:
         values["ask_again_at"] = _moment(ask_again_ms)
     if known is None:
-        values |= {
-            "state": "pending",
-            "window_start": _moment(window.start_ms),
-            "window_end": _moment(window.end_ms),
-            "expected": 0,
-            "present": 0,
-            "missing": 0,
-        }
+        values |= _nothing_yet(window)
         _upsert(connection, series_id, day, values)
     elif fetch_error is not None or known.fetch_error is not None:
         _update(connection, series_id, day, values)
@@ -170,15 +163,7 @@ def note_filled(connection: Connection, series_id: int, day: date, window: Windo
     if row(connection, series_id, day) is not None:
         _update(connection, series_id, day, values)
         return
-    values |= {
-        "state": "pending",
-        "window_start": _moment(window.start_ms),
-        "window_end": _moment(window.end_ms),
-        "expected": 0,
-        "present": 0,
-        "missing": 0,
-    }
-    _upsert(connection, series_id, day, values)
+    _upsert(connection, series_id, day, {**values, **_nothing_yet(window)})
 
 
 def note_landing(
@@ -233,6 +218,18 @@ def record_days(
     ]
     if values:
         connection.execute(insert(coverage_days), values)
+
+
+def _nothing_yet(window: Window) -> dict[str, Any]:
+    """Return what a row holds of a partition that was never derived."""
+    return {
+        "state": "pending",
+        "window_start": _moment(window.start_ms),
+        "window_end": _moment(window.end_ms),
+        "expected": 0,
+        "present": 0,
+        "missing": 0,
+    }
 
 
 def _chosen(
