@@ -45,4 +45,9 @@ def run(*evaluations: Evaluation, number: int = 1, minute: float = 0, **given: A
         "assets": tuple(f"linear/60/{name}" for name in names),
         "evaluations": evaluations,
     }
-    return FinishedRun(**{**values, **given})
+    values |= given
+    keys = values.get("partitions", "").split("...")
+    values.setdefault("symbols", tuple(dict.fromkeys(key.partition("|")[2] for key in keys)))
+    if values["status"] != "success":
+        values.setdefault("left", tuple(keys))
+    return FinishedRun(**values)

@@ -42,6 +42,8 @@ class FinishedRun:
         at: when it ended, UTC.
         subject: the dataset, such as linear/60, or the job; what its failure is told of.
         partitions: that it was over, first and last key with `...` between; empty for a run over none.
+        symbols: of those partitions; one empty text for a run over none.
+        left: the keys of those that it did not make; all of them where it made them and broke off afterwards.
         assets: keys of the assets and checks that it was to make; empty for a job without.
         evaluations: in the order of the events.
         crashes: per step that broke off its asset or name, and why.
@@ -54,11 +56,19 @@ class FinishedRun:
     at: datetime
     subject: str
     partitions: str = ""
+    symbols: tuple[str, ...] = ("",)
+    left: tuple[str, ...] = ()
     assets: tuple[str, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     crashes: tuple[tuple[str, str], ...] = ()
     error: str = ""
     repair: str = ""
+
+    def made(self, key: str) -> bool:
+        """Return whether it made all of its assets in a partition; of a run over none the key is empty."""
+        (first, _, _), (last, _, _) = (end.partition("|") for end in ends(self.partitions))
+        day, _, symbol = key.partition("|")
+        return first <= day <= last and symbol in self.symbols and key not in self.left
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,31 +126,33 @@ def _ended(still_open: dict[Place, Episode], run: FinishedRun, least: Severity) 
     before = still_open.get(place)
     reason = _broken(run, least)
     if reason:
-        now = Episode(place, run.at, run.run_id, "ERROR", run.repair, run.assets)
-        # A later failure tells better what a run must do again before all is well.
-        still_open[place] = now if before is None else replace(before, repair=now.repair, run_assets=now.run_assets)
+        now = Episode(place, run.at, run.run_id, "ERROR", run.repair, run.assets, run.left)
+        # A later failure tells better what must be made again before all is well.
+        still_open[place] = now if before is None else replace(now, since=before.since, run_id=before.run_id)
         if before is None:
             yield Change("failed", now, reason, run.at)
-    elif run.status == "success":
-        for one in [one for one in still_open.values() if _makes_good(run, one)]:
+    for one in [one for one in still_open.values() if one.place.check == RUN]:
+        # Partitions that several runs make, one after the other, are as good as those of one run.
+        left = _still_left(one, run)
+        if left:
+            still_open[one.place] = replace(one, run_left=left)
+        elif left is not None:
             del still_open[one.place]
             yield Change("recovered", one, "", run.at)
 
 
-def _makes_good(run: FinishedRun, failed: Episode) -> bool:
-    """Return whether a run did all that one which failed was to do: the same assets over the same dates and symbols."""
-    asset, partitions, check = failed.place
-    if check != RUN or asset != run.subject or not set(failed.run_assets) <= set(run.assets):
-        return False
-    (first, symbols), (last, others) = _ends(partitions)
-    (from_day, ours), (to_day, to_ours) = _ends(run.partitions)
-    return (symbols, others) == (ours, to_ours) and from_day <= first and last <= to_day
+def _still_left(failed: Episode, run: FinishedRun) -> tuple[str, ...] | None:
+    """Return what no run has made since one failed; None where this run changes nothing of it."""
+    if failed.place.asset != run.subject or not set(failed.run_assets) <= set(run.assets):
+        return None
+    left = tuple(key for key in failed.run_left if not run.made(key))
+    return None if left == failed.run_left and left else left
 
 
-def _ends(partitions: str) -> list[tuple[str, str]]:
-    """Return date and symbol of the first and of the last partition; empty texts for none."""
+def ends(partitions: str) -> tuple[str, str]:
+    """Return the keys of the first and the last partition of a run; empty texts for none."""
     first, _, last = partitions.partition("...")
-    return [(day, symbol) for day, _, symbol in (key.partition("|") for key in (first, last or first))]
+    return first, last or first
 
 
 def _broken(run: FinishedRun, least: Severity) -> str:

@@ -208,6 +208,7 @@ alert_episodes = Table(
     Column("severity", Text, CheckConstraint("severity in ('ERROR', 'WARN')", name="severity"), nullable=False),
     Column("repair", Text, nullable=False),
     Column("run_assets", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("run_left", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
 )
 alerts = Table(
     "alerts",

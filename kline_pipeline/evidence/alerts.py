@@ -7,7 +7,7 @@ its URL is a secret and never stored.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from kline_pipeline.database.tables import alert_cursor, alert_deliveries, alert_episodes, alerts
 
 Severity = Literal["ERROR", "WARN"]
+_CHANGING: Final = ("since", "run_id", "severity", "repair", "run_assets", "run_left")
 
 
 class Place(NamedTuple):
@@ -40,7 +41,8 @@ class Episode:
         run_id: the run that failed first.
         severity: the latest.
         repair: the command that mends it; empty where there is none.
-        run_assets: of a run, what a successful run must make for it to be over.
+        run_assets: of a run, what must be made for it to be over.
+        run_left: of a run, the partitions in which no run has made them since; one empty text for a run over none.
     """
 
     place: Place
@@ -49,6 +51,7 @@ class Episode:
     severity: Severity
     repair: str
     run_assets: tuple[str, ...] = ()
+    run_left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,8 @@ def open_episodes(connection: Connection) -> dict[Place, Episode]:
     found = {}
     for row in connection.execute(select(alert_episodes)):
         place = Place(row.asset, row.partition, row.check_name)
-        found[place] = Episode(place, row.since, row.run_id, row.severity, row.repair, tuple(row.run_assets))
+        of_run = tuple(row.run_assets), tuple(row.run_left)
+        found[place] = Episode(place, row.since, row.run_id, row.severity, row.repair, *of_run)
     return found
 
 
@@ -105,7 +109,7 @@ def save_episodes(connection: Connection, before: Mapping[Place, Episode], now: 
         statement = upsert(alert_episodes)
         statement = statement.on_conflict_do_update(
             index_elements=["asset", "partition", "check_name"],
-            set_={name: statement.excluded[name] for name in ("since", "run_id", "severity", "repair", "run_assets")},
+            set_={name: statement.excluded[name] for name in _CHANGING},
         )
         connection.execute(statement, changed)
 
@@ -183,4 +187,5 @@ def _values(episode: Episode) -> dict[str, object]:
         "severity": episode.severity,
         "repair": episode.repair,
         "run_assets": list(episode.run_assets),
+        "run_left": list(episode.run_left),
     }

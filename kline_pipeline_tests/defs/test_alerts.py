@@ -14,7 +14,7 @@ from kline_pipeline.config import KlineSettings, Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.defs import partition_results
 from kline_pipeline.defs.automation.alerts import Told, alert_sensors, tell
-from kline_pipeline.defs.automation.finished_runs import SETTLE_S, read_finished
+from kline_pipeline.defs.automation.finished_runs import GATHER_S, SETTLE_S, read_finished
 from kline_pipeline.errors import AlertsNotDelivered
 from kline_pipeline_tests.webhooks import Webhook, webhook
 from kline_pipeline_tests.worlds import HOURLY
@@ -41,6 +41,7 @@ class Pipeline:
         self,
         bad: set[str] = frozenset(),  # type: ignore[assignment]
         *,
+        first: str = FIRST,
         last: str = "2024-01-03|AUSDT",
         severity: dg.AssetCheckSeverity = ERROR,
         sink: bool = False,
@@ -72,7 +73,7 @@ class Pipeline:
             landed = {key: partition_results.Landed(result=result(key), good=key not in bad) for key in keys}
             yield from partition_results.landing_results(context, AGREES, landed)
 
-        span = {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": last}
+        span = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
         assets: list[Any] = [candles, no_gaps, candles_postgres] if sink else [candles, no_gaps]
         done = dg.materialize(assets, instance=self.instance, tags={**span, **(tags or {})}, raise_on_error=False)
         return done.run_id
@@ -192,6 +193,40 @@ def test_a_run_that_breaks_off_is_told_with_its_reason_and_over_with_the_next_su
     assert f"http://127.0.0.1:3000/runs/{run_id}" in message
     assert "Repair: kline-pipeline backfill linear:AUSDT:60 --from 2024-01-01 --to 2024-01-03" in message
     assert pipeline.episodes() == []
+
+
+def test_a_run_that_breaks_off_is_over_when_others_have_made_what_it_left(make: Make, hook: Webhook) -> None:
+    pipeline = make(hook.url)
+    pipeline.run(crash="killed")
+    pipeline.run(first="2024-01-02|AUSDT")
+    pipeline.tick()
+    assert [check for _, _, check in pipeline.episodes()] == ["run"]
+    pipeline.run(last=FIRST)
+    pipeline.tick()
+    assert [title.split()[0] for title in hook.titles] == ["ERROR", "RECOVERED"]
+    assert pipeline.episodes() == []
+
+
+def test_a_partition_that_a_failed_run_did_land_need_not_be_made_again(make: Make) -> None:
+    pipeline = make()
+    pipeline.run({FIRST}, sink=True)
+    pipeline.run({FIRST}, sink=True, crash="killed")
+    runs, _ = read_finished(pipeline.instance, None, now_ms=round((time.time() + 60) * 1000))
+    assert [sorted(run.left) for run in runs] == [[FIRST], sorted(THREE)]
+
+
+def test_what_ends_while_other_runs_go_on_is_told_together_within_a_minute(make: Make, hook: Webhook) -> None:
+    pipeline = make(hook.url)
+    for key in sorted(str(key) for key in PARTITIONS.get_partition_keys())[:6]:
+        pipeline.run({key}, first=key, last=key)
+    going_on = dg.DagsterRun(job_name="other", status=dg.DagsterRunStatus.STARTED)
+    pipeline.instance.add_run(going_on)
+    assert pipeline.tick(later_s=GATHER_S / 2).new == 0
+    assert pipeline.tick(later_s=GATHER_S * 2).new == 1
+    assert hook.titles == ["ERROR linear_60: 6 partitions failed"]
+    pipeline.run()
+    pipeline.instance.delete_run(going_on.run_id)
+    assert pipeline.tick(later_s=GATHER_S / 2).new == 3
 
 
 def test_runs_of_assets_that_are_not_ours_are_nobodys_business(make: Make, hook: Webhook) -> None:

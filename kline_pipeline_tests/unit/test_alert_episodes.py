@@ -122,6 +122,37 @@ def test_a_failed_run_is_made_good_by_a_run_over_its_partitions_only(partitions:
     assert bool(still_open) is not over
 
 
+def test_a_failed_run_is_made_good_by_several_runs_that_make_what_it_left() -> None:
+    months = [f"2022-{month:02}-01|BTCUSDT" for month in range(1, 13)]
+    over = f"{months[0]}...{months[-1]}"
+    failed = run(status="failed", error="killed", partitions=over, left=tuple(months[3:]))
+    some = run(number=2, partitions=f"{months[2]}...{months[6]}")
+    broken = run(
+        number=3, status="failed", error="killed", partitions=f"{months[7]}...{months[11]}", left=(months[11],)
+    )
+    last = run(number=4, partitions=months[11])
+
+    still_open, changes = follow({}, [failed, some, broken], "ERROR")
+    assert still_open[Place("linear/60", over, "run")].run_left == (months[11],)
+    assert [change.kind for change in changes] == ["failed", "failed"]
+
+    still_open, changes = follow(still_open, [last], "ERROR")
+    over_now = [(change.kind, change.episode.run_id) for change in changes]
+    assert over_now == [("recovered", "run-1"), ("recovered", "run-3")]
+    assert not still_open
+
+
+def test_a_run_that_leaves_out_one_symbol_of_a_failed_one_does_not_make_it_good() -> None:
+    left = tuple(f"2022-01-01|{symbol}USDT" for symbol in "ABC")
+    over, symbols = f"{left[0]}...{left[2]}", ("AUSDT", "BUSDT", "CUSDT")
+    failed = run(status="failed", error="killed", left=left, partitions=over, symbols=symbols)
+
+    still_open, _ = follow({}, [failed, run(partitions=over, symbols=("AUSDT", "CUSDT"))], "ERROR")
+    assert [one.run_left for one in still_open.values()] == [(left[1],)]
+
+    assert not follow(still_open, [run(partitions=over, symbols=symbols)], "ERROR")[0]
+
+
 def test_runs_over_different_partitions_fail_each_for_itself() -> None:
     runs = [run(status="failed", error="killed", partitions=f"2022-01-01|{name}USDT") for name in ("BTC", "SOL")]
 
