@@ -6,6 +6,7 @@ Run: python -m kline_pipeline_tests.benchmarks [--only NAME ...] [--repeat 3] [-
   W1      one month of 1m                         W2      one year of 1m; W5 the same again; W6 reads it back
   W3      3 series x one month of 1m              W4      50 series x one month of 60m
   growth  four years of 1m                        store   COPY, staged diff and snapshot against plain ones
+  stream  W2's pages from memory into both sinks, at 110 a second (two years) and without a limit
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +25,7 @@ from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
 from kline_pipeline_tests.benchmarks import floors, storing
 from kline_pipeline_tests.benchmarks.works import BTC, WORKS, Measured, measure, read_back
-from kline_pipeline_tests.benchmarks.world import world
+from kline_pipeline_tests.benchmarks.world import RATE, world
 
 _HEAD = ("work", "way", "wall s", "floor s", "ratio", "own CPU s", "per M", "PG CPU s", "exchange", "peak MB", "403")
 
@@ -69,6 +71,20 @@ def _store(_repeat: int) -> dict[str, Any]:
     for name, value in found.items():
         _line("store", name, value)
     return found
+
+
+def _stream(repeat: int) -> list[dict[str, float]]:
+    lines = []
+    for rate, start in ((RATE, "2022-01-01"), (0, "2023-01-01")):
+        words = [sys.executable, "-m", "kline_pipeline_tests.benchmarks.streaming", str(rate), start, "2023-12-31", BTC]
+        found = [json.loads(subprocess.run(words, capture_output=True, check=True).stdout) for _ in range(repeat)]
+        one = sorted(found, key=lambda line: float(line["wall_s"]))[len(found) // 2]
+        cores = (one["own_cpu_s"] + one["postgres_cpu_s"]) / one["wall_s"]
+        paced = f"{one['pages'] / one['wall_s'] / rate:.1%} of the pace" if rate else "no limit"
+        per_s = f"{one['candles'] / one['wall_s']:,.0f} candles/s"
+        _line("stream", paced, one["wall_s"], per_s, f"{cores:.2f} cores", one["own_cpu_s"], one["postgres_cpu_s"])
+        lines += [{"rate": rate, **line} for line in found]
+    return lines
 
 
 def _works(*names: str, again: bool = False) -> Callable[[int], list[dict[str, Any]]]:
@@ -137,6 +153,7 @@ _PARTS: dict[str, Callable[[int], Any]] = {
     "fetch": _fetch,
     "decode": _decode,
     "store": _store,
+    "stream": _stream,
     "W1": _works("W1"),
     "W2": _works("W2", again=True),
     "W3": _works("W3"),

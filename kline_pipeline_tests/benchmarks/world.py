@@ -92,8 +92,7 @@ class World:
         return found
 
     def _cpu_s(self) -> tuple[float, float]:
-        postmaster = int((EmbeddedServer(self.home).folder / "data" / "postmaster.pid").read_text().split()[0])
-        return _cpu_of_family_s(postmaster), _cpu_of_family_s(self.exchange_pid)
+        return cpu_of_family_s(postmaster_of(self.home)), cpu_of_family_s(self.exchange_pid)
 
 
 @contextmanager
@@ -134,7 +133,12 @@ def _busy_s() -> float:
     return (user + nice + system) / _TICKS
 
 
-def _cpu_of_family_s(pid: int) -> float:
+def postmaster_of(home: Path) -> int:
+    """Return the process of the embedded server of a KLINE_HOME."""
+    return int((EmbeddedServer(home).folder / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def cpu_of_family_s(pid: int) -> float:
     """Return the CPU seconds of a process, of its living children, and of those that it has waited for."""
     total = 0.0
     for process in Path("/proc").glob("[0-9]*"):
