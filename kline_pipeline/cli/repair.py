@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _NAMED = 20
 _UNFINISHED = "it is not finished: candles have closed since it was read, or a known gap is to be asked for again"
 FAILED = "nothing is wrong with it, but its last run broke off, and Dagster shows it as failed"
+UNFETCHED = "it was never fetched, as the run that was to do it broke off"
 
 
 def repair(
@@ -79,7 +80,7 @@ def _look(
     """Return how many partitions were looked at, and which of each series are broken and why, ascending."""
     from kline_pipeline import datasets
     from kline_pipeline.cli.ranges import grouped
-    from kline_pipeline.cli.stored_cells import stored_cells
+    from kline_pipeline.cli.stored_cells import possible_cells, stored_cells
     from kline_pipeline.defs.instance.failed_cells import failed_cells
 
     declared, looked_at = datasets.load(settings.datasets_file), 0
@@ -87,14 +88,15 @@ def _look(
     now_ms, (start, end) = work.pipeline.now_ms(), asked
     for one in series:
         ((dataset, _),) = grouped([one], declared)
-        cells = stored_cells(work, dataset, one, start=start, end=end, now_ms=now_ms)
-        looked_at += len(cells)
+        possible = possible_cells(dataset, one, start=start, end=end, now_ms=now_ms)
+        failed = failed_cells(instance, dataset, possible)
+        cells = stored_cells(work, dataset, one, start=start, end=end, now_ms=now_ms, required=not failed)
+        looked_at += len({*cells, *failed})
         broken = dict(_broken(work, dataset, cells, declared, now_ms))
-        for cell in failed_cells(instance, dataset, cells):
-            broken.setdefault(cell, [FAILED])
+        broken |= {cell: [FAILED if cell in cells else UNFETCHED] for cell in failed if cell not in broken}
         if broken:
             work.pipeline.distrust_inconsistent(dataset, list(broken), declared=declared)
-            found.append((dataset, one, broken))
+            found.append((dataset, one, dict(sorted(broken.items()))))
     return looked_at, found
 
 

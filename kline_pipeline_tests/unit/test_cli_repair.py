@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from kline_pipeline import cli, datasets
-from kline_pipeline.cli.repair import FAILED
+from kline_pipeline.cli.repair import FAILED, UNFETCHED
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell
@@ -19,6 +19,7 @@ from kline_pipeline.defs.instance.failed_cells import failed_cells
 from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.ranges import RangeRun
 from kline_pipeline.defs.runs_worker import create_run, load_job
+from kline_pipeline.defs.symbols import add_symbol
 from kline_pipeline.simulator.control import change_faults
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.market import SyntheticHistory
@@ -170,6 +171,23 @@ def test_what_a_killed_run_left_failed_in_dagster_is_run_again(
     assert candles_asked(exchange) == asked
     with open_instance(Settings.load()) as instance:
         assert failed_cells(instance, dataset, cells) == []
+
+
+def test_what_a_killed_run_never_fetched_is_fetched(
+    home: Path, exchange: Exchange, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = next(one for one in datasets.load(None) if one.name == "linear_60")
+    with open_instance(Settings.load()) as instance:
+        add_symbol(instance, dataset, "BTCUSDT")
+        left = create_run(instance, load_job(), RangeRun(dataset, (date(2024, 2, 1), date(2024, 3, 1)), ("BTCUSDT",)))
+        instance.report_run_failed(left, "its process was killed")
+
+    assert run("repair", KEY, "--to", "2024-02-29", "--json") == 0
+
+    told = out(capsys)
+    assert [(one["date"], one["reasons"]) for one in told["broken"]] == [("2024-02-01", [UNFETCHED])]
+    assert told["totals"]["present"] == 29 * 24
+    assert candles_asked(exchange) > 0
 
 
 def test_a_series_of_which_nothing_is_stored_is_bad_usage(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
