@@ -147,6 +147,18 @@ def test_a_row_changed_by_hand_is_put_back_though_the_ledger_knows_a_fingerprint
         assert connection.execute(stored).all() == before
 
 
+@pytest.mark.parametrize("land", ["postgres"], indirect=True)
+def test_a_number_written_by_hand_with_more_zeros_is_the_same_number(land: Land, database: Database) -> None:
+    partition = to_land(OLD, ["1", "2"])
+    land(partition)
+    with database.engine.begin() as connection:
+        assert connection.execute(text("update kline.candles set close = 2.000 where close = 2")).rowcount == 1
+
+    again = land(partition)
+
+    assert (again.written, again.sha256) == (0, partition.sha256)
+
+
 def test_a_fingerprint_that_another_server_would_not_give_is_renewed(database: Database, land: Land) -> None:
     partition = to_land(OLD, ["1", "2"])
     first = land(partition)
