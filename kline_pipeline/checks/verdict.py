@@ -135,12 +135,15 @@ def judge(
     parts = [interval.grid(part.start_ms, part.end_ms) for part in (life.intersect(closed) for life in listed)]
     expected = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
     present = candles["open_time_ms"].to_numpy()
+    impossible = well_formed.Impossible.of(candles)
     results = {
         no_gaps.NAME: no_gaps.judge(expected, present, window, let_in),
         no_duplicates.NAME: no_duplicates.judge(
             derivation.candles, derivation.contradictions, derivation.duplicates, window, let_in
         ),
-        well_formed.NAME: well_formed.judge(candles, derivation.off_grid_ms, category, window, let_in),
+        well_formed.NAME: well_formed.judge(
+            candles, impossible, derivation.off_grid_ms, category, window=window, let_in=let_in
+        ),
     }
     results = {
         name: result if result.passed else msgspec.structs.replace(result, repair=repair)
@@ -155,7 +158,7 @@ def judge(
                 absent,
                 twice[~let_in.chooses(twice)],
                 interval.floors(derivation.off_grid_ms[~let_in.accepts(derivation.off_grid_ms)]),
-                well_formed.broken(candles, let_in),
+                impossible.broken_ms(let_in),
             ]
         )
     )

@@ -5,7 +5,9 @@ where volume or turnover is zero. For inverse contracts the average price is vol
 What a person accepted is a warning too; what no sink can hold cannot be accepted.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
@@ -25,41 +27,62 @@ _SURELY_FITS: Final = 18  # characters: decimal128(38, 18) has 20 digits before 
 _EXACT_AS_FLOAT: Final = 15  # characters, and so at most as many digits
 
 
+@dataclass(frozen=True, slots=True)
+class Impossible:
+    """The candles of a partition that are impossible by themselves.
+
+    Attributes:
+        unfit: those that no sink can hold; where there are any, the others cannot be compared.
+        contradictory: those whose high and low do not hold open and close.
+    """
+
+    unfit: tuple[Offender, ...]
+    contradictory: tuple[Offender, ...]
+
+    @classmethod
+    def of(cls, candles: pa.Table) -> Self:
+        """Look at candles with CANDLE_SCHEMA, ascending and unique by open time."""
+        unfit = _too_large(candles)
+        return cls(tuple(unfit), () if unfit else tuple(_contradictory(candles)))
+
+    def broken_ms(self, let_in: LetIn = NOTHING) -> NDArray[np.int64]:
+        """Return their open times, ascending; what a person accepted is not among them, but what does not fit is."""
+        if self.unfit:
+            return _times(self.unfit)
+        times = _times(self.contradictory)
+        return times[~let_in.accepts(times)]
+
+
 def judge(
-    candles: pa.Table, off_grid_ms: NDArray[np.int64], category: str, window: Window, let_in: LetIn = NOTHING
+    candles: pa.Table,
+    impossible: Impossible,
+    off_grid_ms: NDArray[np.int64],
+    category: str,
+    *,
+    window: Window,
+    let_in: LetIn = NOTHING,
 ) -> CheckResult:
     """Return the result of the rule for one partition: errors if there are any, else warnings.
 
     Args:
         candles: CANDLE_SCHEMA, ascending and unique by open time.
+        impossible: of those candles.
         off_grid_ms: open times of rows that are not on the grid.
         category: linear, spot or inverse; decides which way round the average price is.
         window: of the partition.
         let_in: what a person accepted.
     """
     counts = {"candles": len(candles) + len(off_grid_ms)}
-    unfit = _too_large(candles)
     wrong = [Offender(int(open_time_ms), "not on the grid of the interval") for open_time_ms in off_grid_ms]
-    wrong += [] if unfit else _impossible(candles)
+    wrong += impossible.contradictory
     accepted = [Offender(one.open_time_ms, f"{one.what}; {about}") for one, about in _about(wrong, let_in) if about]
-    errors = unfit + [one for one, about in _about(wrong, let_in) if not about]
+    errors = [*impossible.unfit] + [one for one, about in _about(wrong, let_in) if not about]
     if accepted:
         counts["accepted"] = len(accepted)
     if errors:
         return CheckResult.of(NAME, _in_order(errors), counts=counts, window=window)
     odd = _in_order([*accepted, *_odd_average(candles, category)])
     return CheckResult.of(NAME, odd, counts=counts, window=window, severity="WARN" if odd else "ERROR")
-
-
-def broken(candles: pa.Table, let_in: LetIn = NOTHING) -> NDArray[np.int64]:
-    """Return the open times of candles that are impossible by themselves, ascending; warnings are not among them.
-
-    Where some fit into no sink those alone are returned: the others can be compared only without them.
-    """
-    if unfit := _too_large(candles):
-        return _times(unfit)
-    times = _times(_impossible(candles))
-    return times[~let_in.accepts(times)]
 
 
 def too_large(candles: pa.Table) -> NDArray[np.int64]:
@@ -75,7 +98,7 @@ def _in_order(offenders: list[Offender]) -> list[Offender]:
     return sorted(offenders, key=lambda offender: offender.open_time_ms or 0)
 
 
-def _times(offenders: list[Offender]) -> NDArray[np.int64]:
+def _times(offenders: Sequence[Offender]) -> NDArray[np.int64]:
     return np.unique(np.array([offender.open_time_ms for offender in offenders], dtype=np.int64))
 
 
@@ -93,7 +116,7 @@ def _too_large(candles: pa.Table) -> list[Offender]:
     return offenders
 
 
-def _impossible(candles: pa.Table) -> list[Offender]:
+def _contradictory(candles: pa.Table) -> list[Offender]:
     names = ("open", "high", "low", "close")
     # Floats tell numbers of few digits apart as exactly as decimals do, for a quarter of the time.
     exactly = all(_longest(candles[name]) <= _EXACT_AS_FLOAT for name in names)

@@ -72,7 +72,7 @@ def both(newer: Proof, older: Proof) -> Proof:
 def _candles(page: Page, rows: NDArray[np.int64]) -> pa.Table:
     """Return some rows of a page as candles, each of which can be."""
     candles = _unique(page, canonical_candles(page.rows.take(pa.array(rows))))
-    broken = well_formed.broken(candles)
+    broken = well_formed.Impossible.of(candles).broken_ms()
     if len(broken):
         raise MalformedAnswer(_served(page, f"impossible candles at {_named(broken)}"), window=page.window)
     return candles

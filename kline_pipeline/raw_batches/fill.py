@@ -165,9 +165,9 @@ class _Open:
 
     def _take(self, partition: Wanted, page: Page, part: Window, covered: Window) -> None:
         times = page.rows["open_time_ms"].to_numpy()
-        mask = (times >= part.start_ms) & (times < part.end_ms)
-        position = np.flatnonzero(mask).astype(np.int32)
-        rows = page.rows.filter(pa.array(mask))
+        position = np.flatnonzero((times >= part.start_ms) & (times < part.end_ms)).astype(np.int32)
+        # Nearly every page lies in one partition whole.
+        rows = page.rows if len(position) == len(times) else page.rows.take(pa.array(position))
         columns = [pa.array(np.full(len(position), len(self._pages), np.int32)), pa.array(position), *rows.columns]
         self._tables.append(pa.table(columns, schema=RAW_SCHEMA))
         self._pages.append(

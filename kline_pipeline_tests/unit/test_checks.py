@@ -37,6 +37,10 @@ def judged(*batches: RawBatch, listed: Window = HOUR, fetch_error: str | None = 
     )
 
 
+def formed(candles: pa.Table, category: str = "linear") -> CheckResult:
+    return well_formed.judge(candles, well_formed.Impossible.of(candles), NOTHING, category, window=HOUR)
+
+
 def test_a_missing_candle_is_named_and_nothing_of_a_closed_partition_lands() -> None:
     holed = [(minute, GOOD) for minute in range(60) if minute != 7]
 
@@ -108,38 +112,38 @@ def test_a_clean_partition_lands_whole() -> None:
     ],
 )
 def test_an_impossible_candle_is_an_error(numbers: dict[str, str], what: str) -> None:
-    result = well_formed.judge(candle(**numbers), NOTHING, "linear", HOUR)
+    result = formed(candle(**numbers))
 
     assert not result.passed
     assert result.severity == "ERROR"
     assert what in result.offenders[0].what
-    assert well_formed.broken(candle(**numbers)).tolist() == [at(0)]
+    assert well_formed.Impossible.of(candle(**numbers)).broken_ms().tolist() == [at(0)]
 
 
 @pytest.mark.parametrize(("category", "passed"), [("linear", True), ("spot", True), ("inverse", False)])
 def test_the_average_price_lies_inside_the_candle_the_way_its_category_says(category: str, passed: bool) -> None:
-    result = well_formed.judge(candle(), NOTHING, category, HOUR)
+    result = formed(candle(), category)
 
     assert result.passed is passed
     assert passed or result.severity == "WARN"
 
 
 def test_an_average_outside_the_candle_warns_and_does_not_quarantine() -> None:
-    result = well_formed.judge(candle(turnover="40"), NOTHING, "linear", HOUR)
+    result = formed(candle(turnover="40"))
 
     assert (result.passed, result.severity) == (False, "WARN")
-    assert len(well_formed.broken(candle(turnover="40"))) == 0
+    assert len(well_formed.Impossible.of(candle(turnover="40")).broken_ms()) == 0
 
 
 @pytest.mark.parametrize("numbers", [{"volume": "0", "turnover": "0"}, {"volume": "0", "turnover": "1"}])
 def test_without_volume_there_is_no_average_to_compare(numbers: dict[str, str]) -> None:
-    assert well_formed.judge(candle(**numbers), NOTHING, "linear", HOUR).passed
+    assert formed(candle(**numbers)).passed
 
 
 def test_rounding_of_the_last_digit_is_not_held_against_a_candle() -> None:
     rounded = candle(open="3", high="3", low="3", close="3", volume="0.3", turnover="0.99")
 
-    assert well_formed.judge(rounded, NOTHING, "linear", HOUR).passed
+    assert formed(rounded).passed
 
 
 def test_missing_lists_only_what_is_expected() -> None:
