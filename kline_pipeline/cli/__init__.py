@@ -4,6 +4,7 @@ The commands decide nothing about candles; they ask pipeline, defs and database,
 imported before a command runs.
 """
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -12,7 +13,10 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command of sys.argv and exit with its code: 0 done, 1 failed, 2 bad usage, 130 Ctrl-C."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # Python would look through all that was loaded for cycles once more, which takes 0.3 s and is of no use to anybody.
+    gc.freeze()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kline_pipeline import datasets
-from kline_pipeline.bybit.lives import Lives, probe_lives
+from kline_pipeline.bybit.lives import probe_all
 from kline_pipeline.cli.session import say
 from kline_pipeline.cli.ui_address import running_up
 from kline_pipeline.config import Settings
@@ -33,17 +33,18 @@ def learn(settings: Settings, opened: "Opened", series: Sequence[Series]) -> dic
     """
     grace_ms = round(settings.bybit.close_grace_s * 1000)
     known: dict[Names, Listing] = {}
-    found: list[Lives] = []
-    for names in dict.fromkeys((one.category, one.symbol) for one in series):
-        with opened.database.translate_errors(), opened.database.engine.begin() as connection:
+    asked: list[Names] = []
+    with opened.database.translate_errors(), opened.database.engine.begin() as connection:
+        for names in dict.fromkeys((one.category, one.symbol) for one in series):
             listing = listings.read(connection, *names)
-        if listing is not None:
-            known[names] = listing
-            continue
-        lives = probe_lives(opened.client, *names, grace_ms=grace_ms)
-        if not lives.lives:
-            raise UnknownSeries(f"{':'.join(names)} has no candle on {opened.client.host} yet; try again later")
-        found.append(lives)
+            if listing is None:
+                asked.append(names)
+            else:
+                known[names] = listing
+    found = probe_all(opened.client, asked, grace_ms=grace_ms, concurrency=settings.bybit.concurrency)
+    if nameless := [lives for lives in found if not lives.lives]:
+        key = f"{nameless[0].category}:{nameless[0].symbol}"
+        raise UnknownSeries(f"{key} has no candle on {opened.client.host} yet; try again later")
     opened.pipeline.claim()
     with opened.database.translate_errors(), opened.database.engine.begin() as connection:
         for lives in found:

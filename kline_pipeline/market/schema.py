@@ -17,6 +17,7 @@ NUMBER_COLUMNS: Final = ("open", "high", "low", "close", "volume", "turnover")
 # The only exact type that pandas, polars, pyarrow and DuckDB all read safely across series (stack.md part 1, 5).
 DECIMAL: Final = pa.decimal128(38, 18)
 
+_PIECE: Final = 8192  # candles, half a megabyte of text
 _FLOAT_SCALES: Final = (4, 8)
 _EXACT: Final = 2**53  # below that every integer is a float64
 
@@ -121,15 +122,18 @@ def floats(values: pa.ChunkedArray) -> NDArray[np.float64]:
 def lines_of(candles: pa.Table, *first: pa.ChunkedArray | pa.Scalar) -> Iterator[memoryview]:
     """Yield the text of a candle table in pieces: per candle `first` and the six numbers, tabs between, a line feed.
 
-    The pieces are Arrow's own memory: nothing is copied, and no Python text is made of a row.
+    The pieces are Arrow's own memory: nothing is copied, and no Python text is made of a row. A piece is made while
+    whoever takes them, such as a server, is still busy with the one before.
     """
-    texts = pc.binary_join_element_wise(*first, *(candles[name] for name in NUMBER_COLUMNS), "\t")
-    lines = pc.binary_join_element_wise(texts, "", "\n")
-    for chunk in lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]:
-        _, offsets, content = chunk.buffers()
-        if len(chunk):
-            ends = memoryview(offsets).cast("i")
-            yield memoryview(content)[ends[chunk.offset] : ends[chunk.offset + len(chunk)]]
+    columns = [*first, *(candles[name] for name in NUMBER_COLUMNS)]
+    for start in range(0, len(candles), _PIECE):
+        parts = [one if isinstance(one, pa.Scalar) else one.slice(start, _PIECE) for one in columns]
+        lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*parts, "\t"), "", "\n")
+        for chunk in lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]:
+            _, offsets, content = chunk.buffers()
+            if len(chunk):
+                ends = memoryview(offsets).cast("i")
+                yield memoryview(content)[ends[chunk.offset] : ends[chunk.offset + len(chunk)]]
 
 
 def moments_of(candles: pa.Table) -> pa.ChunkedArray:

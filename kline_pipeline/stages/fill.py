@@ -13,13 +13,13 @@ from kline_pipeline.candles.derive import Generation
 from kline_pipeline.database.locks import partition_lock
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import BadRequest
-from kline_pipeline.evidence import coverage, listings
+from kline_pipeline.evidence import coverage
 from kline_pipeline.evidence.partitions import known_of
 from kline_pipeline.evidence.series_ids import series_id
-from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.window import Window, intersect_all, merge, subtract, to_ms, windows_of
 from kline_pipeline.raw_batches.fill import Wanted, fetch
 from kline_pipeline.stages.confirm import confirm_gaps
+from kline_pipeline.stages.lives import KnownLives
 from kline_pipeline.stages.look import known_gaps_in, look
 from kline_pipeline.stages.prune import set_spoilt_aside
 from kline_pipeline.stages.stores import Stores
@@ -74,7 +74,10 @@ class Fill:
     now_ms: int
     on_pages: Callable[[int, int], None] = lambda _done, _planned: None
     _pages: tuple[int, int] = (0, 0)
-    _known: dict[str, Listing | str] = field(default_factory=dict)
+    _lives: KnownLives = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lives = KnownLives(self.stores, self.client, self.dataset.category, self.now_ms)
 
     def run(self, cells: Sequence[Cell], on_ready: OnReady = lambda _cell, _report: None) -> dict[Cell, FillReport]:
         """Fetch what is missing of the partitions and return what was done, per partition.
@@ -89,6 +92,7 @@ class Fill:
         """
         for cell in cells:
             set_spoilt_aside(self.stores, self.dataset, cell)
+        self._lives.learn(cell.symbol for cell in cells)
         reports = {cell: FillReport() for cell in sorted(cells, key=lambda one: (one.symbol, one.date))}
         wanted = {cell: found for cell, report in reports.items() if (found := self._wanted(cell, report)) is not None}
         left = dict(reports)
@@ -128,12 +132,13 @@ class Fill:
 
     def windows_missing(self, cells: Sequence[Cell]) -> dict[Cell, list[Window]]:
         """Return what `run` would fetch, per partition; nothing is fetched but listings that are not known."""
+        self._lives.learn(cell.symbol for cell in cells)
         found = ((cell, self._wanted(cell, FillReport())) for cell in cells)
         return {cell: one.windows if one is not None else [] for cell, one in found}
 
     def _wanted(self, cell: Cell, report: FillReport) -> Wanted | None:
         """Return what is to be fetched of a partition; None when the instrument was refused, noted in the report."""
-        listing = self._listing(cell.symbol)
+        listing = self._lives.of(cell.symbol)
         if isinstance(listing, str):
             report.fetch_error = listing
             return None
@@ -141,7 +146,7 @@ class Fill:
         end_ms = min(window.end_ms, self._closed_end())
         if end_ms > listing.probed_at_ms and not listing.goes_on:
             # It may have been listed again since: what a probe says of the end holds until the probe.
-            listing = self._listing(cell.symbol, again=True)
+            listing = self._lives.of(cell.symbol, again=True)
             if isinstance(listing, str):
                 report.fetch_error = listing
                 return None
@@ -177,22 +182,6 @@ class Fill:
         held = subtract(looked.derivation.answers.held(since_ms), looked.judgement.offended)
         gaps = windows_of(known_gaps_in(known, looked.judgement), self.dataset.interval) if is_due else []
         return subtract(held, gaps)
-
-    def _listing(self, symbol: str, *, again: bool = False) -> Listing | str:
-        if again or symbol not in self._known:
-            try:
-                self._known[symbol] = listings.known_or_probed(
-                    self.stores.database,
-                    self.client,
-                    self.dataset.category,
-                    symbol,
-                    grace_ms=self.stores.grace_ms,
-                    now_ms=self.now_ms,
-                    again=again,
-                )
-            except BadRequest as exc:
-                self._known[symbol] = str(exc)
-        return self._known[symbol]
 
     def _fetch(self, wanted: Sequence[Wanted], on_answered: Callable[[Wanted], None]) -> None:
         before, planned = self._pages
@@ -231,7 +220,7 @@ class Fill:
         """Ask anew for the lives of symbols that lack their last candles: they may have been delisted since."""
         ends = {one.series.symbol for one in wanted if one.absent and one.absent[-1].end_ms == one.covered[-1].end_ms}
         for symbol in sorted(ends):
-            self._listing(symbol, again=True)
+            self._lives.of(symbol, again=True)
 
     def _note(self, cell: Cell, report: FillReport) -> None:
         series, window = self.dataset.series(cell.symbol), self.dataset.window(cell.date)
