@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from kline_pipeline import datasets
 from kline_pipeline.config import Settings
+from kline_pipeline.database.engine import connect
 from kline_pipeline.direct.candles import Fetch, closed_window
 from kline_pipeline.direct.latest import latest
 from kline_pipeline.errors import IncompleteWindow, KlineError, UsageError
@@ -27,8 +28,9 @@ from kline_pipeline.market.schema import NUMBER_COLUMNS, floats, snapshot_table
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.times import end_of, start_of
 from kline_pipeline.market.window import Window
-from kline_pipeline.opening import direct, opened
+from kline_pipeline.opening import direct
 from kline_pipeline.stages.stored import Gap
+from kline_pipeline.stored_partitions import StoredPartitions
 
 __all__ = [
     "KlineError",
@@ -167,9 +169,9 @@ def coverage(*series: str | Series) -> pd.DataFrame:
     wanted = [_series(one) for one in series]
     settings = Settings.load()
     rows: list[tuple[Any, ...]] = []
-    with opened(settings) as one:
+    with connect(settings) as database:
         for dataset in [_dataset(settings, each) for each in wanted] or datasets.load(settings.datasets_file):
-            with one.database.translate_errors(), one.database.engine.begin() as connection:
+            with database.translate_errors(), database.engine.begin() as connection:
                 found = ledger.rows(connection, dataset.category, dataset.interval.code)
             for row in found:
                 key = dataset.series(row.symbol)
@@ -187,8 +189,8 @@ def _stored(series: Series, start: Time, end: Time) -> tuple[Window, pa.Table, l
     grace_ms = round(settings.bybit.close_grace_s * 1000)
     start_ms, end_ms = _start(start, now_ms), _end(end, now_ms)
     window = closed_window(series, start_ms, end_ms, server_time_ms=now_ms, grace_ms=grace_ms)
-    with opened(settings) as one:
-        return window, *one.pipeline.stored(dataset, series.symbol, window)
+    with connect(settings) as database:
+        return window, *StoredPartitions(settings, database).stored(dataset, series.symbol, window)
 
 
 def _incomplete(series: Series, window: Window, lacks: Sequence[Gap]) -> IncompleteWindow:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kline_pipeline.market.schema import (
     CANDLE_SCHEMA,
+    DECIMAL,
     NUMBER_COLUMNS,
     SNAPSHOT_SCHEMA,
     canonical,
@@ -53,7 +54,25 @@ def test_a_float_is_the_nearest_to_its_decimal(numbers: list[Decimal], places: i
     assert floats(decimals(pa.chunked_array([texts]))).tolist() == [float(text) for text in texts]
 
 
-@pytest.mark.parametrize("texts", [["9007199254740993"], ["900719925474.0993", "1"], ["325599405.76492207", "0.5"], []])
+@given(st.lists(st.integers(0, 2**70), min_size=1), st.sampled_from([10**10, 10**14, 2**64, 1]))
+def test_no_number_is_taken_for_another_with_the_same_last_bits(numbers: list[int], step: int) -> None:
+    values = [Decimal(number * step % 10**37).scaleb(-18) for number in numbers]
+    texts = [f"{value:f}" for value in values]
+    chunks = pa.chunked_array([pa.array(values[:1], DECIMAL), pa.array([None, *values], DECIMAL).slice(1)])
+
+    assert floats(chunks).tolist() == [float(text) for text in [texts[0], *texts]]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["9007199254740993"],
+        ["900719925474.0993", "1"],
+        ["325599405.76492207", "0.5"],
+        ["18.446744073709551616", "-1.5", "0"],
+        [],
+    ],
+)
 def test_a_number_with_too_many_digits_for_one_step_is_the_nearest_float_too(texts: list[str]) -> None:
     assert floats(decimals(pa.chunked_array([pa.array(texts, pa.string())]))).tolist() == [
         float(text) for text in texts
