@@ -14,7 +14,7 @@ from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.instance.orphans import close_orphans
 from kline_pipeline.defs.instance.storage import open_instance
-from kline_pipeline.defs.ranges import MOST_CANDLES, RangeRun, plan_runs
+from kline_pipeline.defs.ranges import MOST_CANDLES, RangeRun, out_of_step, plan_runs
 from kline_pipeline.defs.runs import RunOutcome, execute_runs
 from kline_pipeline.defs.size import size_warning
 from kline_pipeline.defs.symbols import add_symbol, known_symbols, sync_symbols
@@ -121,7 +121,7 @@ def runs_of(plan: Plan, instance: "DagsterInstance") -> list[RangeRun]:
         asked = (dataset, selection.dates, selection.symbols)
         most = plan.settings.run_partitions
         whole = sum(run.expected for run in plan_runs(*asked, known=known, most=most))
-        runs += plan_runs(*asked, known=known, most=most, most_candles=_share(whole))
+        runs += out_of_step(plan_runs(*asked, known=known, most=most, most_candles=_share(whole)))
     return runs
 
 

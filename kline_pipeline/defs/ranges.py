@@ -1,7 +1,7 @@
 """How dates and symbols are cut into the rectangles that one Dagster run takes; running them is done elsewhere."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
 from typing import Final, TypeVar
@@ -108,6 +108,18 @@ def plan_runs(
                 side = max(1, min(most // len(days), most_candles // max(1, candles)))
                 runs += [RangeRun(dataset, tuple(days), tuple(part)) for part in _even(symbol_block, side)]
     return runs
+
+
+def out_of_step(runs: Sequence[RangeRun]) -> list[RangeRun]:
+    """Return the runs with the first one cut by its dates, where there are others and it has several.
+
+    Workers that begin with runs of one length fetch at once, each at half the rate, and land at once, when nobody asks
+    the exchange; a shorter run at the beginning brings them out of step.
+    """
+    if len(runs) < 2 or len(runs[0].dates) < 2:  # noqa: PLR2004 - nobody to be in step with, nothing to cut
+        return list(runs)
+    first, cut = runs[0], max(1, len(runs[0].dates) // 3)
+    return [replace(first, dates=first.dates[:cut]), replace(first, dates=first.dates[cut:]), *runs[1:]]
 
 
 def _cut_dates(dataset: Dataset, days: list[date], most: int, most_candles: int) -> list[list[date]]:

@@ -83,7 +83,7 @@ def work(connection: Connection, log_file: Path) -> None:
         with turn:  # progress may come from threads of a step
             connection.send(message)
 
-    with open_instance(settings) as instance, connect(settings, migrate=False) as database:
+    with open_instance(settings, keep_output=False) as instance, connect(settings, migrate=False) as database:
         job = load_job()
         while (task := tasks.get()) is not None:
             outcome = _execute(task, job, instance, database, send)

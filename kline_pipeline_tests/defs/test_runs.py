@@ -24,7 +24,7 @@ from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs import runs_selection
 from kline_pipeline.defs.instance.orphans import PID_TAG, close_orphans
 from kline_pipeline.defs.instance.storage import open_instance
-from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS
+from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS, out_of_step
 from kline_pipeline.defs.runs import RunEvent, execute_runs, plan_runs
 from kline_pipeline.defs.runs_processes import LOADED
 from kline_pipeline.defs.symbols import add_symbol, known_symbols, remove_symbol, sync_symbols
@@ -96,6 +96,17 @@ def test_runs_hold_every_asked_partition_once_and_no_other() -> None:
     runs = plan_runs(HOURLY, reversed(dates), symbols, known=known)
     cells = [cell for run in runs for cell in run.cells]
     assert sorted(cells) == sorted(Cell(day, symbol) for day, symbol in product(dates, symbols))
+
+
+def test_the_first_of_several_runs_is_short_and_nothing_is_lost_of_it() -> None:
+    dates = [date(2023, month, 1) for month in range(1, 13)]
+    runs = plan_runs(HOURLY, dates, ["BTCUSDT"], known=HOURLY.symbols, most=3)
+    cut = out_of_step(runs)
+    assert [len(run.dates) for run in cut] == [1, 2, 3, 3, 3]
+    assert [cell for run in cut for cell in run.cells] == [cell for run in runs for cell in run.cells]
+    assert out_of_step(runs[:1]) == runs[:1]
+    single = plan_runs(HOURLY, dates[:1], HOURLY.symbols, known=HOURLY.symbols, most=1)
+    assert out_of_step(single) == single
 
 
 def test_a_run_has_no_hole_in_dates_or_symbols() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from dagster import DagsterInstance
 from dagster._config import UserConfigSchema
+from dagster._core.instance.ref import InstanceRef
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
@@ -23,6 +24,7 @@ from kline_pipeline.defs.instance.check_states import EventLog
 _STATEMENT_TIMEOUT_MS: Final = 60_000
 _RECYCLE_S: Final = 3600
 _OVERFLOW: Final = 10
+_NO_OUTPUT: Final = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 _EVENT_BATCH: Final = "500"  # 53 -> 1800 materializations per second (dagster.md 1.2); Dagster reads the environment
 
 
@@ -74,10 +76,15 @@ def write_dagster_home(settings: Settings) -> Path:
 
 
 @contextmanager
-def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
+def open_instance(settings: Settings, *, keep_output: bool = True) -> Iterator[DagsterInstance]:
     """Open the Dagster instance of KLINE_HOME; its connections are closed at the end of the block.
 
     The settings and DAGSTER_HOME are written to the environment, so that processes started inside agree with this one.
+
+    Args:
+        settings: of the KLINE_HOME.
+        keep_output: what runs of this process print goes to the page of the run too, for which Dagster starts four
+            processes in each run (0.4 s of CPU); our log lines are among its events in any case.
 
     Raises:
         DatabaseUnavailable: no database server answers.
@@ -85,5 +92,6 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
     settings.export()
     folder = write_dagster_home(settings)
     os.environ["DAGSTER_HOME"] = str(folder)
-    with DagsterInstance.from_config(str(folder)) as instance:
+    overrides = {} if keep_output else {"compute_logs": _NO_OUTPUT}
+    with DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), overrides=overrides)) as instance:
         yield instance
