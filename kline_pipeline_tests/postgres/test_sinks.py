@@ -148,6 +148,35 @@ def test_a_row_changed_by_hand_is_put_back_though_the_ledger_knows_a_fingerprint
 
 
 @pytest.mark.parametrize("land", ["postgres"], indirect=True)
+def test_a_row_moved_by_less_than_a_millisecond_is_put_back(land: Land, database: Database) -> None:
+    partition = to_land(OLD, ["1", "2"])
+    land(partition)
+    with database.engine.begin() as connection:
+        connection.execute(text("update kline.candles set open_time = open_time + interval '300 us' where close = 2"))
+
+    again = land(partition)
+
+    assert (again.written, again.sha256) == (2, partition.sha256)
+    with database.engine.begin() as connection:
+        assert connection.execute(
+            text("select max(extract(epoch from open_time)) * 1000 from kline.candles")
+        ).scalar_one() == at(1)
+
+
+@pytest.mark.parametrize("land", ["postgres"], indirect=True)
+def test_columns_that_changed_places_are_noticed_though_no_row_was_written(land: Land, database: Database) -> None:
+    partition = to_land(OLD, ["1", "2"])
+    land(partition)
+    with database.engine.begin() as connection:
+        for old, new in (("close", "was"), ("volume", "close"), ("was", "volume")):
+            connection.execute(text(f"alter table kline.candles rename {old} to {new}"))
+
+    again = land(partition)
+
+    assert (again.written, again.sha256) == (1, partition.sha256)
+
+
+@pytest.mark.parametrize("land", ["postgres"], indirect=True)
 def test_a_number_written_by_hand_with_more_zeros_is_the_same_number(land: Land, database: Database) -> None:
     partition = to_land(OLD, ["1", "2"])
     land(partition)
