@@ -26,7 +26,7 @@ from kline_pipeline.stages.land import stored_result
 from kline_pipeline.stages.pictured import with_coverage_strip
 from kline_pipeline.stages.stored import Gap, gaps, stored_candles
 from kline_pipeline.stages.stores import Stores
-from kline_pipeline.stages.verify import Verified, verify_cell
+from kline_pipeline.stages.verify import Verified, verify_cell, verify_rest
 
 
 class StoredPartitions:
@@ -156,3 +156,7 @@ class StoredPartitions:
     def verify(self, dataset: Dataset, cell: Cell, *, declared: Sequence[Dataset], now_ms: int) -> Verified:
         """Return what disagrees in what is stored of a partition, `declared` being all datasets; nothing is written."""
         return verify_cell(self._stores, dataset, cell, declared=declared, now_ms=now_ms)
+
+    def verify_rest(self, dataset: Dataset, symbol: str) -> tuple[str, ...]:
+        """Return what is stored of a series and belongs to no partition, a sentence each; nothing is written."""
+        return verify_rest(self._stores, dataset, symbol)

@@ -15,7 +15,8 @@ def verify(
     """Run every check again on what is stored of a series, and compare raw batches, ledger, table and snapshots.
 
     Candles are compared with their neighbours and with finer and coarser series of the symbol too. Nothing is
-    changed and the exchange is not asked. Exit code 1 with a list if anything disagrees; warnings do not count.
+    changed and the exchange is not asked. Without a range, rows of the table that belong to no partition are found too.
+    Exit code 1 with a list if anything disagrees; warnings do not count.
 
     Example: kline-pipeline verify linear:BTCUSDT:1 --from 2024-01-01 --to 2024-01-31
     """
@@ -43,5 +44,8 @@ def verify(
                 typer.echo(f"{series} {cell.date}: {sentence}")
             for sentence in found.warnings:
                 typer.echo(f"{series} {cell.date}: warning: {sentence}")
+        rest = () if start or end else work.pipeline.verify_rest(dataset, series.symbol)
+        for sentence in rest:
+            typer.echo(f"{series}: {sentence}")
     typer.echo(f"{len(cells)} partitions of {series}: {len(cells) - failed} agree, {failed} do not")
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(1 if failed or rest else 0)

@@ -6,6 +6,7 @@ written. An empty window: COPY. Else a staging table and a bounded difference. W
 checksum.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +48,9 @@ select count(*) as rows,
 """  # noqa: S608 - no text of anybody's
 _PLAIN, _TRIMMED = _sha256_of(", ".join(NUMBER_COLUMNS)), _sha256_of(_NUMBERS)
 _FROM = f"from kline.candles where {_WINDOW}"
+_STRAYS = f"""
+select count(*) as rows, floor(extract(epoch from min(open_time)) * 1000)::bigint as first_ms {_FROM}
+"""  # noqa: S608
 _STAGE = "create temporary table staged_candles (like kline.candles) on commit drop"
 _DIFFERS = " or ".join(f"c.{name} is distinct from s.{name}" for name in NUMBER_COLUMNS)
 _WINDOW_OF_C = _WINDOW.replace("series_id", "c.series_id").replace("open_time", "c.open_time")
@@ -135,6 +139,26 @@ def read(database: Database, series: Series, window: Window) -> pa.Table:
         if content
         else empty_candles()
     )
+
+
+def strays(database: Database, series: Series, windows: Sequence[Window]) -> tuple[int, int | None]:
+    """Return how many rows the table has of a series outside of some windows, and the first of their open times.
+
+    Args:
+        database: migrated.
+        series: whose rows.
+        windows: disjoint and ascending, in any number.
+
+    Raises:
+        DatabaseUnavailable: the server went away.
+    """
+    starts = ["-infinity", *(iso(window.end_ms) for window in windows)]
+    ends = [*(iso(window.start_ms) for window in windows), "infinity"]
+    with database.translate_errors(), database.engine.begin() as connection:
+        key = find_series_id(connection, series)
+        between = [{"id": key, "start": start, "end": end} for start, end in zip(starts, ends, strict=True)]
+        found = [connection.execute(text(_STRAYS), bounds).one() for bounds in between] if key is not None else []
+    return sum(row.rows for row in found), min((row.first_ms for row in found if row.rows), default=None)
 
 
 def _before(connection: Connection, key: int, partition: ToLand, known: Any | None) -> Held:

@@ -13,6 +13,8 @@ from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage
 from kline_pipeline.evidence.partitions import known_of
 from kline_pipeline.evidence.series_ids import find_series_id
+from kline_pipeline.market.window import Window, iso, merge, to_ms
+from kline_pipeline.sinks import candles_postgres
 from kline_pipeline.stages.consistent import consistent_cell
 from kline_pipeline.stages.derive import read_cell
 from kline_pipeline.stages.land import SINK_CHECKS, stored_result
@@ -69,6 +71,25 @@ def verify_cell(stores: Stores, dataset: Dataset, cell: Cell, *, declared: Seque
     if beside.severity == "WARN":
         return Verified(tuple(found), (*warnings, beside.sentence))
     return Verified((*found, beside.sentence), warnings)
+
+
+def verify_rest(stores: Stores, dataset: Dataset, symbol: str) -> tuple[str, ...]:
+    """Return what the table holds of a series outside of every partition that was derived, in a sentence; mostly none.
+
+    Raises:
+        DatabaseUnavailable: the server went away.
+    """
+    if "postgres" not in dataset.sinks:
+        return ()
+    series = dataset.series(symbol)
+    with stores.database.translate_errors(), stores.database.engine.begin() as connection:
+        rows = coverage.rows(connection, dataset.category, dataset.interval.code, symbol)
+    windows = merge(Window(to_ms(row.window_start), to_ms(row.window_end)) for row in rows if row.generation)
+    count, first_ms = candles_postgres.strays(stores.database, series, windows)
+    if first_ms is None:
+        return ()
+    told = f"{count} rows outside of every partition that was derived, the first at {iso(first_ms)}"
+    return (f"kline.candles holds {told}; backfill {series} there, or delete them",)
 
 
 def _derived_again(stores: Stores, dataset: Dataset, cell: Cell, now_ms: int) -> Verdict:

@@ -67,6 +67,25 @@ def test_what_was_spoilt_is_named(landed: World, spoil: Callable[[World], object
     assert verify(landed, FEBRUARY) == []
 
 
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        (["2024-05-05 07:00Z", "2019-05-05Z"], "2 rows outside of every partition that was derived, the first at 2019"),
+        (["2024-03-01Z"], "1 rows outside of every partition that was derived, the first at 2024-03-01T00:00:00Z"),
+        (["2023-12-31 23:59:59.9999Z"], "the first at 2023-12-31T23:59:59.999Z"),
+        ([], ""),
+    ],
+)
+def test_rows_of_no_partition_are_found(landed: World, times: list[str], told: str) -> None:
+    for time in times:
+        landed.query("insert into kline.candles select series_id, cast(:t as timestamptz), 1, 1, 1, 1, 1, 1 "
+                     "from kline.series where symbol = 'BTCUSDT'", t=time)  # fmt: skip
+    rest = landed.pipeline.verify_rest(HOURLY, "BTCUSDT")
+    assert len(rest) == bool(times)
+    assert told in "".join(rest)
+    assert landed.pipeline.verify_rest(HOURLY, "ETHUSDT") == ()
+
+
 def test_working_candles_that_cannot_be_read_are_named_by_the_partition_beside_too(landed: World) -> None:
     path = file_of(landed, "work/candles")
     cut(path)

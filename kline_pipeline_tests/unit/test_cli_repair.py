@@ -173,6 +173,20 @@ def test_what_a_killed_run_left_failed_in_dagster_is_run_again(
         assert failed_cells(instance, dataset, cells) == []
 
 
+def test_a_row_in_a_month_that_was_never_landed_is_found_by_verify(
+    home: Path, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("backfill", KEY, *RANGE) == run("verify", KEY) == 0
+    with database.engine.begin() as connection:
+        stray = "update kline.candles set open_time = '2024-06-01Z' where open_time = '2024-03-31 23:00Z'"
+        assert connection.execute(text(stray)).rowcount == 1
+    capsys.readouterr()
+    assert run("repair", KEY) == 0
+    assert run("verify", KEY) == 1
+    assert "1 rows outside of every partition" in capsys.readouterr().out
+    assert run("verify", KEY, "--to", "2024-03-31") == 0
+
+
 def test_what_a_killed_run_never_fetched_is_fetched(
     home: Path, exchange: Exchange, capsys: pytest.CaptureFixture[str]
 ) -> None:
