@@ -66,10 +66,10 @@ def _decode(_repeat: int) -> dict[str, float]:
     return costs
 
 
-def _store(_repeat: int) -> dict[str, Any]:
-    found = storing.measure()
-    for name, value in found.items():
-        _line("store", name, value)
+def _store(repeat: int) -> list[dict[str, float]]:
+    found = [storing.measure() for _ in range(repeat)]
+    for name in found[0]:
+        _line("store", name, _median(found, name))
     return found
 
 
