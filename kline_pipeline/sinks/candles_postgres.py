@@ -48,6 +48,9 @@ select count(*) as rows,
 """  # noqa: S608 - no text of anybody's
 _PLAIN, _TRIMMED = _sha256_of(", ".join(NUMBER_COLUMNS)), _sha256_of(_NUMBERS)
 _FROM = f"from kline.candles where {_WINDOW}"
+# The key gives the rows in order. Of a table that nobody has analyzed yet a bitmap seems cheaper, and its rows are
+# sorted then, on disk: a fifth of the time.
+_BY_KEY = "set local enable_bitmapscan = off"
 _STRAYS = f"""
 select count(*) as rows, floor(extract(epoch from min(open_time)) * 1000)::bigint as first_ms {_FROM}
 """  # noqa: S608
@@ -177,6 +180,7 @@ def _held(connection: Connection, key: int, partition: ToLand) -> Held:
     each is worth its time only where the checksum is another than it should be.
     """
     bounds = _bounds(key, partition.window)
+    connection.execute(text(_BY_KEY))
     row = connection.execute(text(f"{_FOUND}, {_PLAIN} as sha256 {_FROM}"), bounds).one()
     found = Held(**row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's columns
     if not found.rows or found.sha256 == partition.sha256:
