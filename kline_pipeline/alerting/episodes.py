@@ -42,7 +42,7 @@ class FinishedRun:
         at: when it ended, UTC.
         subject: the dataset, such as linear/60, or the job; what its failure is told of.
         partitions: that it was over, first and last key with `...` between; empty for a run over none.
-        symbols: of those partitions; one empty text for a run over none.
+        symbols: of those partitions; one empty text for a run over none, none at all where nobody knows them any more.
         left: the keys of those that it did not make; all of them where it made them and broke off afterwards.
         assets: keys of the assets and checks that it was to make; empty for a job without.
         evaluations: in the order of the events.

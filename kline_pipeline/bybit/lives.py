@@ -5,8 +5,6 @@ say on which days a life begins and ends, and edges finds the exact candle near 
 asked and answered is kept as evidence. A hole without a whole UTC day in it is not seen here.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -103,19 +101,6 @@ def probe_lives(client: BybitClient, category: str, symbol: str, *, grace_ms: in
         "edges": [[_told(first), _told(last)] for first, last in ends],
     }
     return Lives(category, symbol, tuple(lives), instrument, client.server_time_ms_seen, evidence)
-
-
-def probe_all(client: BybitClient, names: Sequence[tuple[str, str]], *, grace_ms: int, concurrency: int) -> list[Lives]:
-    """Return the lives of several instruments (category, symbol) in the order given, probed side by side.
-
-    Raises:
-        ExchangeError: as `probe_lives`, of the first in that order; no other probe is begun then.
-    """
-    executor = ThreadPoolExecutor(concurrency, thread_name_prefix="listings")
-    try:
-        return list(executor.map(lambda one: probe_lives(client, *one, grace_ms=grace_ms), names))
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 def find_instrument(client: BybitClient, category: str, symbol: str) -> Instrument | None:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kline_pipeline import datasets
-from kline_pipeline.bybit.lives import probe_all
+from kline_pipeline.bybit.lives import probe_lives
+from kline_pipeline.bybit.side_by_side import side_by_side
 from kline_pipeline.cli.session import say
 from kline_pipeline.cli.ui_address import running_up
 from kline_pipeline.config import Settings
@@ -41,7 +42,9 @@ def learn(settings: Settings, opened: "Opened", series: Sequence[Series]) -> dic
                 asked.append(names)
             else:
                 known[names] = listing
-    found = probe_all(opened.client, asked, grace_ms=grace_ms, concurrency=settings.bybit.concurrency)
+    found = side_by_side(
+        lambda names: probe_lives(opened.client, *names, grace_ms=grace_ms), asked, settings.bybit.concurrency
+    )
     if nameless := [lives for lives in found if not lives.lives]:
         key = f"{nameless[0].category}:{nameless[0].symbol}"
         raise UnknownSeries(f"{key} has no candle on {opened.client.host} yet; try again later")

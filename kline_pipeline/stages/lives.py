@@ -1,12 +1,11 @@
 """The lives of the instruments that a filling meets, each found out once; how one is probed is told in bybit/lives."""
 
-from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 from kline_pipeline.bybit.client import BybitClient
+from kline_pipeline.bybit.side_by_side import side_by_side
 from kline_pipeline.errors import BadRequest
 from kline_pipeline.evidence import listings
 from kline_pipeline.market.listing import Listing
@@ -38,11 +37,7 @@ class KnownLives:
         Raises:
             ExchangeError: one could not be asked for.
         """
-        executor = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="listings")
-        try:
-            deque(executor.map(self.of, dict.fromkeys(symbols)), maxlen=0)
-        finally:
-            executor.shutdown(cancel_futures=True)
+        side_by_side(self.of, dict.fromkeys(symbols), _AT_ONCE)
 
     def of(self, symbol: str, *, again: bool = False) -> Listing | str:
         """Return the lives of an instrument, or why the exchange refuses to speak of it.

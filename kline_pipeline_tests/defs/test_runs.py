@@ -165,6 +165,7 @@ def test_a_range_run_materializes_its_rectangle_and_tells_of_each_partition(
     )
     stored = {path.parent.name for path in Path(world.snapshot_url).rglob("*.parquet")}
     assert stored == {"BTCUSDT", "SOLUSDT"}
+    assert list(world.home.rglob("compute_logs")) == []  # no processes were started to keep what runs print
     for outcome in outcomes:
         run = instance.get_run_by_id(outcome.run_id)
         assert run is not None

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kline_pipeline.bybit.lives import Lives, probe_all, probe_lives
+from kline_pipeline.bybit.lives import Lives, probe_lives
+from kline_pipeline.bybit.side_by_side import side_by_side
 from kline_pipeline.errors import BadSymbol, MalformedAnswer
 from kline_pipeline.market.window import iso, to_ms
 from kline_pipeline.simulator.exchange import Exchange
@@ -59,11 +60,15 @@ def test_lives_begin_and_end_with_their_first_and_last_candle(
 def test_several_are_probed_side_by_side_and_one_that_nobody_knows_is_named() -> None:
     names = [("linear", "BTCUSDT"), ("spot", "SHIBUSDT"), ("linear", "LUNAUSDT")]
     with simulated(now_ms=NOW_MS) as (asked, _):
-        found = probe_all(asked.client, names, grace_ms=10_000, concurrency=3)
+
+        def lives_of(one: tuple[str, str]) -> Lives:
+            return probe_lives(asked.client, *one, grace_ms=10_000)
+
+        found = side_by_side(lives_of, names, 3)
         assert [(one.category, one.symbol) for one in found] == names
         assert [spans(one) for one in found] == [spans(probe(*one)[0]) for one in names]
         with pytest.raises(BadSymbol, match="NOBODYUSDT"):
-            probe_all(asked.client, [names[0], ("linear", "NOBODYUSDT")], grace_ms=10_000, concurrency=2)
+            side_by_side(lives_of, [names[0], ("linear", "NOBODYUSDT")], 2)
 
 
 def test_a_symbol_that_trades_costs_seven_requests_one_of_them_for_minutes() -> None:

@@ -188,7 +188,7 @@ def _crash(event: DagsterEvent) -> Iterator[tuple[str, str]]:
 def _repair(partitions: str, symbols: Sequence[str], subject: str) -> str:
     """Return the command that goes on where a run over partitions stopped; empty for another run."""
     dataset = dataset_named(subject)
-    if dataset is None or not partitions or len(symbols) > _SYMBOLS:
+    if dataset is None or not partitions or not 0 < len(symbols) <= _SYMBOLS:
         return ""
     start, end = (key.partition("|")[0] for key in ends(partitions))
     keys = " ".join(str(dataset.series(name)) for name in symbols)

@@ -40,13 +40,16 @@ def partitions_of(run: DagsterRun) -> str:
 
 
 def symbols_of(instance: DagsterInstance, run: DagsterRun, subject: str) -> tuple[str, ...]:
-    """Return the symbols of a run's partitions: all from that of the first to that of the last, in Dagster's order."""
+    """Return the symbols of a run's partitions: all from that of the first to that of the last, in Dagster's order.
+
+    Empty where one of the two is known no more, as nobody can say then which lay between.
+    """
     one, other = (key.partition("|")[2] for key in ends(partitions_of(run)))
     dataset = dataset_named(subject)
-    known = known_symbols(instance, dataset) if dataset is not None and one != other else []
-    if one in known and other in known:
-        return tuple(known[known.index(one) : known.index(other) + 1])
-    return tuple(dict.fromkeys((one, other)))
+    if one == other:
+        return (one,)
+    known = known_symbols(instance, dataset) if dataset is not None else []
+    return tuple(known[known.index(one) : known.index(other) + 1]) if {one, other} <= set(known) else ()
 
 
 def left_by(instance: DagsterInstance, run: DagsterRun, assets: set[AssetKey]) -> tuple[str, ...]:
