@@ -114,12 +114,18 @@ class Pipeline(StoredPartitions):
         return fill.run(cells)
 
     def run(
-        self, dataset: Dataset, cells: Sequence[Cell], *, report: Report[Passed] | None = None
+        self,
+        dataset: Dataset,
+        cells: Sequence[Cell],
+        *,
+        now_ms: int | None = None,
+        report: Report[Passed] | None = None,
     ) -> dict[Cell, Passed]:
         """Do all of `fill`, `derive`, `land_postgres` and `land_parquet`, the stages side by side.
 
         Args:
             dataset, cells: the partitions.
+            now_ms: what `now_ms()` said a moment ago; asked for without it.
             report: told each partition when it is through, in another thread, one at a time.
 
         Raises:
@@ -130,7 +136,7 @@ class Pipeline(StoredPartitions):
         """
         self.claim()
         self.keep(dataset)
-        now_ms = self.now_ms()
+        now_ms = self.now_ms() if now_ms is None else now_ms
         flow = Flow(self._fill(dataset, now_ms), now_ms)
         if report is not None:
             flow.report = report

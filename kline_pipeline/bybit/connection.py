@@ -5,6 +5,7 @@ With auth, which signs, and hosts, which reads URLs, the only module of bybit/ t
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from typing import Final, Self
 
 import httpx
@@ -69,6 +70,7 @@ class Connection:
         except (ValueError, ImportError, OSError) as exc:
             msg = f"a proxy or a certificate file of the environment cannot be used ({exc})"
             raise ConfigError(f"{msg}; check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR") from exc
+        self._urls: dict[str, httpx.URL] = {}
         self.host = url.netloc.decode()
         self._name = url.host
         self._settings = settings
@@ -104,7 +106,7 @@ class Connection:
         started_s = self._elapsed_s()
         signature = self._signature if path.startswith(_SIGNED) and path != _TIME else None
         try:
-            with self._http.stream("GET", path, params=params, auth=signature) as response:
+            with closing(self._http.send(self._request(path, params), auth=signature, stream=True)) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body, whole = _read(response, lambda: self._left_s(started_s))
         except httpx.DecodingError as exc:
@@ -118,6 +120,17 @@ class Connection:
         if not whole:
             raise malformed(answer, f"more than {_MAX_BODY_BYTES} bytes")
         return answer
+
+    def _request(self, path: str, params: Mapping[str, str]) -> httpx.Request:
+        """Return a request as the pool itself would build it, its URL parsed once instead of three times."""
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = self._http.build_request("GET", path).url
+        if params:
+            url = url.copy_with(query=str(httpx.QueryParams(params)).encode())
+        return httpx.Request(
+            "GET", url, headers=self._http.headers, extensions={"timeout": self._http.timeout.as_dict()}
+        )
 
     def _answer(self, response: httpx.Response, asked: str, headers: Mapping[str, str], body: bytes) -> Answer:
         return Answer(

@@ -138,10 +138,16 @@ def _odd_average(candles: pa.Table, category: str) -> list[Offender]:
     compared = (values[top] > 0) & (values[bottom] > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         average = np.where(compared, values[top] / values[bottom], values["low"])
-        slack = _half_digit(candles, top) / values[top] + _half_digit(candles, bottom) / values[bottom] + _SURELY_INSIDE
-    odd = compared & ((average < values["low"] * (1 - slack)) | (average > values["high"] * (1 + slack)))
+    # How far the last digits reach is looked at where it matters only.
+    outside = np.flatnonzero(compared & ((average < values["low"]) | (average > values["high"])))
+    if not len(outside):
+        return []
+    rows, average = candles.take(pa.array(outside)), average[outside]
+    low, high, above, below = (values[name][outside] for name in ("low", "high", top, bottom))
+    slack = _half_digit(rows, top) / above + _half_digit(rows, bottom) / below + _SURELY_INSIDE
+    odd = outside[(average < low * (1 - slack)) | (average > high * (1 + slack))]
     times = candles["open_time_ms"].to_numpy()
-    return [Offender(int(times[row]), f"{top}/{bottom} lies outside [low, high]") for row in np.flatnonzero(odd)]
+    return [Offender(int(times[row]), f"{top}/{bottom} lies outside [low, high]") for row in odd]
 
 
 def _longest(texts: pa.ChunkedArray) -> int:

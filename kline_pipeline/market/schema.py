@@ -17,6 +17,7 @@ NUMBER_COLUMNS: Final = ("open", "high", "low", "close", "volume", "turnover")
 # The only exact type that pandas, polars, pyarrow and DuckDB all read safely across series (stack.md part 1, 5).
 DECIMAL: Final = pa.decimal128(38, 18)
 
+_ZERO, _POINT = (ord(char) for char in "0.")
 _PIECE: Final = 8192  # candles, half a megabyte of text
 _FLOAT_SCALES: Final = (4, 8)
 _EXACT: Final = 2**53  # below that every integer is a float64
@@ -39,15 +40,54 @@ SNAPSHOT_SCHEMA: Final = pa.schema(
 )
 
 
-def canonical(texts: pa.StringArray | pa.ChunkedArray) -> pa.StringArray | pa.ChunkedArray:
-    """Return plain decimals in canonical text: no exponent, no trailing zeros, no needless leading zeros."""
-    # Bybit trims most of its numbers itself: what is canonical already costs two looks at its ends.
-    if pc.any(pc.ends_with(texts, "0")).as_py():
-        trimmed = pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".")
-        texts = pc.if_else(pc.match_substring(texts, "."), trimmed, texts)
-    if pc.any(pc.starts_with(texts, "0")).as_py():
-        texts = pc.replace_substring_regex(texts, "^0+([0-9])", r"\1")
-    return texts
+def canonical(texts: pa.StringArray | pa.ChunkedArray) -> pa.StringArray:
+    """Return plain decimals in canonical text: no exponent, no trailing zeros, no needless leading zeros.
+
+    By bytes: as expressions of Arrow this took a third of the time of deriving a candle.
+    """
+    array = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    if not len(array):
+        return array
+    _, offsets, content = array.buffers()
+    ends = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
+    codes = np.frombuffer(content, np.uint8)[ends[0] : ends[-1]]
+    ends = ends - ends[0]
+    firsts = np.flatnonzero((codes[ends[:-1]] == _ZERO) & (ends[1:] - ends[:-1] > 1))
+    leading = (codes[ends[firsts] + 1] != _POINT).any()
+    trailing = np.flatnonzero(codes[ends[1:] - 1] == _ZERO)
+    trailing = trailing[_has_point(codes, ends[trailing], ends[trailing + 1])]
+    if len(trailing):
+        array = _without_trailing_zeros(codes, ends, trailing)
+    return pc.replace_substring_regex(array, "^0+([0-9])", r"\1") if leading else array
+
+
+def _has_point(codes: NDArray[np.uint8], starts: NDArray[np.int32], ends: NDArray[np.int32]) -> NDArray[np.bool_]:
+    found = np.zeros(len(starts), dtype=bool)
+    for place in range(int((ends - starts).max(initial=0))):
+        found |= codes[np.minimum(starts + place, ends - 1)] == _POINT
+    return found
+
+
+def _without_trailing_zeros(
+    codes: NDArray[np.uint8], ends: NDArray[np.int32], rows: NDArray[np.int64]
+) -> pa.StringArray:
+    """Return decimals without the zeros behind their point, and without a point that has nothing behind it.
+
+    Args:
+        codes: their text.
+        ends: where each begins, and the end of the last.
+        rows: those that have such zeros.
+    """
+    kept, cut = np.ones(len(codes), dtype=bool), np.zeros(len(ends) - 1, dtype=np.int32)
+    while len(rows):
+        last = ends[rows + 1] - 1 - cut[rows]
+        goes = (codes[last] == _ZERO) | (codes[last] == _POINT)
+        rows, last = rows[goes], last[goes]
+        kept[last] = False
+        cut[rows] += 1
+        rows = rows[codes[last] == _ZERO]
+    places = np.concatenate([ends[:1], ends[1:] - np.cumsum(cut, dtype=np.int32)])
+    return pa.StringArray.from_buffers(len(cut), pa.py_buffer(places), pa.py_buffer(codes[kept]))
 
 
 def canonical_candles(table: pa.Table) -> pa.Table:
@@ -78,13 +118,13 @@ def snapshot_table(names: Sequence[str], candles: pa.Table) -> pa.Table:
         candles: of that series.
     """
     keys = [
-        pa.DictionaryArray.from_arrays(pa.array([0] * len(candles), pa.int32()), pa.array([name])) for name in names
+        pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(candles), np.int32)), pa.array([name])) for name in names
     ]
     moments = pc.cast(candles["open_time_ms"], pa.timestamp("ms", tz="UTC"))
     return pa.table([*keys, moments, *(decimals(candles[name]) for name in NUMBER_COLUMNS)], schema=SNAPSHOT_SCHEMA)
 
 
-def text_of_decimals(values: pa.ChunkedArray) -> pa.ChunkedArray:
+def text_of_decimals(values: pa.ChunkedArray) -> pa.StringArray:
     """Return decimal128 values in canonical text; Arrow's own text has exponents below 1e-6, which this spells out."""
     texts = pc.cast(values, pa.string())
     scientific = pc.match_substring(texts, "E")

@@ -9,7 +9,9 @@ had closed when each page was answered. Rows are as received, closed or not; pro
 import hashlib
 import io
 import re
+from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 
@@ -25,6 +27,7 @@ from kline_pipeline.market.window import Window
 
 _NAME = re.compile(r"(\d+)-(\d+)-(\d+)-([0-9a-f]{16})\.parquet")
 _METADATA_KEY = b"kline_pipeline"
+_FRESH = 3  # batches; a month of minutes has 4 MB
 
 
 class PageRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +84,7 @@ class RawStore:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
+        self._fresh: OrderedDict[str, RawBatch] = OrderedDict()
 
     def names(self, series: Series, day: date) -> list[BatchName]:
         """Return the batches of a partition, oldest server time first, then by id; empty when there are none.
@@ -111,6 +115,9 @@ class RawStore:
                 f"raw batch {self._folder.locate(path)} is not what was written (digest differs); "
                 f"delete the file and backfill {series} {day} again"
             )
+        fresh = self._fresh.pop(name.id, None)
+        if fresh is not None:  # the file has just proved to be what was made of it
+            return fresh
         table = pq.ParquetFile(io.BytesIO(content)).read()
         pages = msgspec.json.decode(table.schema.metadata[_METADATA_KEY], type=tuple[PageRecord, ...])
         return RawBatch(name, pages, table.replace_schema_metadata(None))
@@ -134,9 +141,9 @@ class RawStore:
         """
         covered = Window(pages[0].covered_start_ms, pages[-1].covered_end_ms)
         metadata = {_METADATA_KEY: msgspec.json.encode(pages), b"series": str(series).encode()}
-        sink = io.BytesIO()
+        rows, sink = rows.cast(RAW_SCHEMA).combine_chunks(), io.BytesIO()
         pq.write_table(
-            rows.cast(RAW_SCHEMA).replace_schema_metadata(metadata),
+            rows.replace_schema_metadata(metadata),
             sink,
             compression="zstd",
             use_dictionary=False,
@@ -145,7 +152,15 @@ class RawStore:
         content = sink.getvalue()
         name = BatchName(covered, max(page.server_time_ms for page in pages), _digest(content))
         self._folder.replace(f"{_path(series, day)}/{name}", content)
+        self._remember(RawBatch(name, tuple(pages), rows))
         return name, len(content)
+
+    def _remember(self, batch: RawBatch) -> None:
+        """Keep what was written for who derives it a moment later, who need not decode it then."""
+        self._fresh[batch.name.id] = batch
+        while len(self._fresh) > _FRESH:
+            with suppress(KeyError):  # another thread may have read the last one meanwhile
+                self._fresh.popitem(last=False)
 
     def delete(self, series: Series, day: date, name: BatchName) -> None:
         """Take a batch away; the caller holds the lock of the partition and has raised the prune epoch."""

@@ -88,8 +88,15 @@ def held(folder: Folder, partition: ToLand) -> Held | None:
 def encode(table: pa.Table) -> bytes:
     """Return the bytes of a snapshot with these candles (SNAPSHOT_SCHEMA); the same bytes for the same candles."""
     sink = io.BytesIO()
+    names = ["category", "symbol", "interval"]
     pq.write_table(
-        table, sink, compression="zstd", compression_level=3, use_dictionary=["category", "symbol", "interval"]
+        table,
+        sink,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=names,
+        # By these a reader chooses files; those of decimals cost a tenth of the time of writing and choose nothing.
+        write_statistics=[*names, "open_time"],
     )
     return sink.getvalue()
 

@@ -28,7 +28,7 @@ def main(start: str, end: str, keys: list[str]) -> None:
         now_ms = pipeline.now_ms()
         dates = [day for day in dataset.dates(now_ms) if dataset.floor(first) <= day <= last]
         cells = [Cell(day, one.symbol) for one in series for day in dates]
-        passed = pipeline.run(dataset, cells)
+        passed = pipeline.run(dataset, cells, now_ms=now_ms)
     rows = sum(one.verdict.rows for one in passed.values())
     print(json.dumps({"candles": rows, "landed": all(one.landed for one in passed.values())}))
     gc.freeze()  # as the command line does: nothing waits for cycles to be looked for
