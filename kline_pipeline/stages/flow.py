@@ -19,7 +19,7 @@ from kline_pipeline.stages.land import Landing, land_partition
 
 # Derived and not landed yet: what bounds the memory, as a month of minutes is about 30 MB of tables.
 _AHEAD: Final = 2
-_WRITERS: Final = {"postgres": 1, "parquet": 2}  # threads; one COPY keeps one core of the server busy
+_WRITERS: Final = {"postgres": 2, "parquet": 2}  # threads; while one COPY is read back, the next one runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,10 +33,22 @@ from kline_pipeline.market.schema import (
         ("0.000", "0"),
         ("007.5", "7.5"),
         ("0", "0"),
+        ("10.010", "10.01"),
+        ("007.50", "7.5"),
+        ("1050", "1050"),
     ],
 )
 def test_a_number_has_one_canonical_text(served: str, text: str) -> None:
     assert canonical(pa.array([served])).to_pylist() == [text]
+
+
+@given(st.lists(st.from_regex(r"\A[0-9]{1,6}(\.[0-9]{1,4})?\Z", fullmatch=True), min_size=2))
+def test_canonical_text_is_the_shortest_of_its_number(served: list[str]) -> None:
+    texts = canonical(pa.chunked_array([served]).slice(1)).to_pylist()
+
+    parts = [one.partition(".") for one in served[1:]]
+    shortest = [f"{int(whole)}.{fraction.rstrip('0')}".rstrip(".") for whole, _, fraction in parts]
+    assert texts == shortest
 
 
 @given(st.lists(st.decimals(min_value=0, max_value=10**19, places=18, allow_nan=False), min_size=1))
