@@ -1,4 +1,4 @@
-"""Every metric of ours with its unit and labels, and the counts of one process; how they are kept and shown is not here.
+"""Every metric of ours with its unit and labels, and the counts of one process; how they are kept is told elsewhere.
 
 Counts of processes become facts in PostgreSQL (evidence/fetch_stats), gauges are read where the facts are; the service
 shows both. No label has a value from outside: what a label can say is listed here, but for the series of the gauges
