@@ -10,7 +10,8 @@ tried, what came back, what to do. `retryable` lives on the class and the retry 
     |   `-- UnknownSeries           no such category, symbol or interval
     |-- ExchangeError               the exchange was asked and did not give what was asked
     |   |-- ExchangeUnavailable     retryable: no connection, time-out, broken off
-    |   |   `-- ServerBusy          retryable: 5xx, 10000, 10016 and their like
+    |   |   |-- ServerBusy          retryable: 5xx, 10000, 10016 and their like
+    |   |   `-- TimedOut            retryable: no whole answer within BYBIT_TIMEOUT_S
     |   |-- RateLimited             retryable: 10006 or HTTP 429; wait `retry_after_s`
     |   |-- Banned                  retryable, but only after the cool-down (HTTP 403 "access too frequent")
     |   |-- CountryBlocked          this network may not use the exchange
@@ -77,6 +78,7 @@ __all__ = [
     "ServerBusy",
     "StorageError",
     "TimeRange",
+    "TimedOut",
     "TooFewCandles",
     "UnexpectedAnswer",
     "UnknownSeries",
@@ -159,6 +161,10 @@ class ExchangeUnavailable(ExchangeError):
 
 class ServerBusy(ExchangeUnavailable):
     """The exchange answered that it cannot answer now (5xx, retCode 10000, 10016): worth another try."""
+
+
+class TimedOut(ExchangeUnavailable):
+    """No whole answer came within BYBIT_TIMEOUT_S: worth another try."""
 
 
 class RateLimited(ExchangeError):

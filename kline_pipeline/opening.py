@@ -17,6 +17,9 @@ from kline_pipeline.config import Settings, user_cache_folder
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.database.rate_budget import DatabaseBudget
 from kline_pipeline.direct.source import Source
+from kline_pipeline.evidence.fetch_stats import kept
+from kline_pipeline.evidence.fetch_stats_files import collect, kept_in_files
+from kline_pipeline.metrics import Tally
 from kline_pipeline.pipeline import Pipeline
 
 
@@ -46,9 +49,11 @@ def opened(settings: Settings) -> Iterator[Opened]:
     """
     with (
         connect(settings) as database,
+        kept(database),
         paying(settings, database) as budget,
-        BybitClient(settings.bybit, budget=budget) as client,
+        BybitClient(settings.bybit, budget=budget, tally=database.tally) as client,
     ):
+        collect(database, settings.home)
         yield Opened(database, client, Pipeline(settings, database=database, client=client))
 
 
@@ -68,8 +73,10 @@ def direct(settings: Settings, *, refetch: bool = False) -> Iterator[Source]:
     """
     with ExitStack() as stack:
         database = stack.enter_context(connect(settings)) if settings.database_url is not None else None
+        tally = Tally() if database is None else database.tally
+        stack.enter_context(kept_in_files(settings.home, tally) if database is None else kept(database))
         budget = stack.enter_context(paying(settings, database))
-        client = stack.enter_context(BybitClient(settings.bybit, budget=budget))
+        client = stack.enter_context(BybitClient(settings.bybit, budget=budget, tally=tally))
         cache = _cache(settings, client) if settings.cache_url is not None else None
         if cache is not None:
             stack.enter_context(cache)
@@ -79,6 +86,7 @@ def direct(settings: Settings, *, refetch: bool = False) -> Iterator[Source]:
             grace_ms=round(settings.bybit.close_grace_s * 1000),
             concurrency=settings.bybit.concurrency,
             refetch=refetch,
+            tally=tally,
         )
 
 

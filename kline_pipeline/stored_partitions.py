@@ -127,7 +127,7 @@ class StoredPartitions:
         Raises:
             CorruptFile: the partition was never derived, or a file that is compared is not what was written.
         """
-        return consistent_cell(self._stores, dataset, cell, declared)
+        return self._counted(consistent_cell(self._stores, dataset, cell, declared))
 
     def consistent_stored(self, dataset: Dataset, *, declared: Sequence[Dataset]) -> CheckResult:
         """Return one result of `consistent` over every partition of a dataset that was derived; none passes."""
@@ -144,14 +144,14 @@ class StoredPartitions:
         result = fresh.judge(newest, dataset.interval, now_ms=now_ms, margin_ms=self._fresh_after_ms)
         late = [str(dataset.series(one.what.partition(":")[0])) for one in result.offenders]
         repair = f"{self._stores.program} backfill {' '.join(late)}" if late else ""
-        return msgspec.structs.replace(result, repair=repair)
+        return self._counted(msgspec.structs.replace(result, repair=repair))
 
     def revisions(self, dataset: Dataset, *, now_ms: int) -> CheckResult:
         """Return the result of `revisions` for a dataset: closed candles that changed, found in the last 7 days."""
         since_ms = now_ms - revisions.LOOK_BACK_MS
         with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
             found = found_since(connection, dataset.category, dataset.interval.code, since_ms, most=FIRST_OFFENDERS)
-        return revisions.judge(found.first, changed=found.changed, vanished=found.vanished)
+        return self._counted(revisions.judge(found.first, changed=found.changed, vanished=found.vanished))
 
     def verify(self, dataset: Dataset, cell: Cell, *, declared: Sequence[Dataset], now_ms: int) -> Verified:
         """Return what disagrees in what is stored of a partition, `declared` being all datasets; nothing is written."""
@@ -160,3 +160,7 @@ class StoredPartitions:
     def verify_rest(self, dataset: Dataset, symbol: str) -> tuple[str, ...]:
         """Return what is stored of a series and belongs to no partition, a sentence each; nothing is written."""
         return verify_rest(self._stores, dataset, symbol)
+
+    def _counted(self, result: CheckResult) -> CheckResult:
+        self._stores.count(result)
+        return result

@@ -17,18 +17,45 @@ from kline_pipeline.bybit.messages import Answer, Envelope, open_envelope
 from kline_pipeline.bybit.ratelimit import Budget
 from kline_pipeline.bybit.retry import with_retries
 from kline_pipeline.config import BybitSettings
-from kline_pipeline.errors import Banned, ClockSkew, ExchangeError, RateLimited
+from kline_pipeline.errors import (
+    AuthenticationRefused,
+    BadRequest,
+    Banned,
+    ClockSkew,
+    CountryBlocked,
+    ExchangeError,
+    ExchangeUnavailable,
+    MalformedAnswer,
+    RateLimited,
+    ServerBusy,
+    TimedOut,
+)
+from kline_pipeline.metrics import REQUEST_SECONDS, REQUESTS, RETRIES, Tally
 
 T = TypeVar("T")
 _BUDGET_TIMEOUT_S: Final = 300.0
+# What metrics call the outcome of a request; the first class that fits.
+_OUTCOMES: Final = (
+    (TimedOut, "timeout"),
+    (ServerBusy, "server_busy"),
+    (ExchangeUnavailable, "connection_error"),
+    (RateLimited, "rate_limited"),
+    (Banned, "banned"),
+    (CountryBlocked, "country_blocked"),
+    (MalformedAnswer, "malformed"),
+    (BadRequest, "bad_request"),
+    (AuthenticationRefused, "authentication"),
+    (ExchangeError, "unexpected"),
+)
 _LITTLE_LEFT: Final = 0.2  # of the requests that X-Bapi-Limit allows
 _PATHS: Final = {"instruments": "/v5/market/instruments-info", "key": "/v5/user/query-api"}
 
 
 @dataclass(slots=True)
 class _Tries:
-    """What the tries of one question know of each other: seconds of waiting for turns, whether the clock was set."""
+    """What the tries of one question know of each other: how many, seconds waited for turns, was the clock set."""
 
+    sent: int = 0
     turns_s: float = 0.0
     clock_set: bool = False
 
@@ -42,7 +69,12 @@ class Asking:
     """
 
     def __init__(
-        self, connection: Connection, settings: BybitSettings, budget: Budget, sleep: Callable[[float], None]
+        self,
+        connection: Connection,
+        settings: BybitSettings,
+        budget: Budget,
+        sleep: Callable[[float], None],
+        tally: Tally,
     ) -> None:
         """Prepare; nothing is sent.
 
@@ -51,6 +83,7 @@ class Asking:
             settings: tries, waits, deadline and cool-down.
             budget: pays for every request.
             sleep: how to wait between tries, seconds.
+            tally: counts every request.
         """
         self.requests: Counter[tuple[str, str]] = Counter()
         self.server_time_ms_seen = 0
@@ -58,6 +91,7 @@ class Asking:
         self._settings = settings
         self._budget = budget
         self._sleep = sleep
+        self._tally = tally
         self._lock = threading.Lock()
         self._waiting: dict[object, float] = {}  # when it was sent, by request, the oldest first
 
@@ -94,35 +128,39 @@ class Asking:
         self._budget.acquire(_BUDGET_TIMEOUT_S, self._lag_s)
         tries.turns_s += time.monotonic() - began_s
         answer = None
+        tries.sent += 1
+        if tries.sent > 1:
+            self._tally.add(RETRIES, kind=kind)
         try:
-            with self._sent():
+            with self._sent(kind):
                 answer = self._connection.get(_PATHS.get(kind, f"/v5/market/{kind}"), params, asked)
             envelope = open_envelope(answer)
             self._connection.clock.heard(envelope.time or 0)
             value = read(answer, envelope)
         except ExchangeError as exc:
-            self._count(kind, type(exc).__name__)
+            self._count(kind, type(exc).__name__, next(name for known, name in _OUTCOMES if isinstance(exc, known)))
             self._give_way(exc)
             if answer is not None and isinstance(exc, RateLimited):
                 self._heed_limit(answer, self._connection.clock.now_ms())
             if isinstance(exc, ClockSkew) and kind != "time":
                 self._mend_clock(exc, tries)
             raise
-        self._count(kind, "ok", envelope.time or 0)
+        self._count(kind, "ok", "ok", envelope.time or 0)
         self._heed_limit(answer, envelope.time or 0)
         return value
 
     @contextmanager
-    def _sent(self) -> Iterator[None]:
+    def _sent(self, kind: str) -> Iterator[None]:
         """Count a request as waiting for its answer for the length of the block."""
-        ticket = object()
+        ticket, began_s = object(), time.monotonic()
         with self._lock:
-            self._waiting[ticket] = time.monotonic()
+            self._waiting[ticket] = began_s
         try:
             yield
         finally:
             with self._lock:
                 del self._waiting[ticket]
+            self._tally.observe(REQUEST_SECONDS, time.monotonic() - began_s, kind=kind)
 
     def _lag_s(self) -> float:
         """Return how long the oldest request has been waiting for its answer."""
@@ -141,7 +179,8 @@ class Asking:
         with suppress(ExchangeError):
             self._once("time", {}, "its time", lambda _answer, _envelope: None, _Tries())
 
-    def _count(self, kind: str, outcome: str, server_time_ms: int = 0) -> None:
+    def _count(self, kind: str, outcome: str, told: str, server_time_ms: int = 0) -> None:
+        self._tally.add(REQUESTS, kind=kind, outcome=told)
         with self._lock:
             self.requests[kind, outcome] += 1
             self.server_time_ms_seen = max(self.server_time_ms_seen, server_time_ms)

@@ -21,6 +21,7 @@ from kline_pipeline.config import BybitSettings
 from kline_pipeline.errors import BadInterval, ConfigError, ExchangeError
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
+from kline_pipeline.metrics import CANDLES, Tally
 
 if TYPE_CHECKING:
     import httpx
@@ -43,6 +44,7 @@ class BybitClient:
         transport: "httpx.BaseTransport | None" = None,
         sleep: Callable[[float], None] = time.sleep,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        tally: Tally | None = None,
     ) -> None:
         """Prepare one pool of connections; nothing is sent.
 
@@ -52,6 +54,7 @@ class BybitClient:
             transport: instead of the network, for tests.
             sleep: how to wait between tries, seconds.
             clock_ms: the local clock, for receive times.
+            tally: counts requests and candles; None counts for nobody.
 
         Raises:
             ConfigError: BYBIT_BASE_URL is no URL.
@@ -62,7 +65,8 @@ class BybitClient:
         self._clock_ms = clock_ms
         self._venue: str | None = None
         self._connection = Connection(settings, transport, clock_ms=clock_ms)
-        self._asking = Asking(self._connection, settings, budget, sleep)
+        self._tally = tally if tally is not None else Tally()
+        self._asking = Asking(self._connection, settings, budget, sleep, self._tally)
         self.host = self._connection.host
 
     def __enter__(self) -> Self:
@@ -131,12 +135,15 @@ class BybitClient:
             )
 
         try:
-            return self._asking.ask("kline", params, f"candles of {series} in {window}", page_of)
+            page = self._asking.ask("kline", params, f"candles of {series} in {window}", page_of)
         except ExchangeError as exc:
             exc.window = window
             if isinstance(exc, BadInterval):
                 self.refused.add(series)
             raise
+        served = page.rows.num_rows + page.clipped
+        self._tally.add(CANDLES, served, category=series.category, interval=series.interval.code)
+        return page
 
     def instruments(self, category: str, *, symbol: str | None = None, status: str | None = None) -> list[Instrument]:
         """Return the instruments of a category in the order received, over all pages.

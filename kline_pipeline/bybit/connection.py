@@ -15,7 +15,7 @@ from kline_pipeline.bybit.auth import ServerClock, signature_of
 from kline_pipeline.bybit.hosts import is_loopback, known_venue, url_of
 from kline_pipeline.bybit.messages import Answer, malformed
 from kline_pipeline.config import BybitSettings
-from kline_pipeline.errors import ConfigError, ExchangeUnavailable
+from kline_pipeline.errors import ConfigError, ExchangeUnavailable, TimedOut
 
 _MAX_BODY_BYTES: Final = 32 * 2**20  # a candle page has 0.1 MB, all linear instruments about 1 MB
 _OK: Final = 200
@@ -100,7 +100,7 @@ class Connection:
             asked: the question in words, for errors.
 
         Raises:
-            ExchangeUnavailable: no connection, a time-out, a connection that broke.
+            ExchangeUnavailable: no connection, or one that broke; TimedOut where it took too long.
             MalformedAnswer: a body that does not end, or cannot be unpacked.
         """
         started_s = self._elapsed_s()
@@ -115,7 +115,8 @@ class Connection:
         except httpx.RequestError as exc:
             what = self._failure(exc, self._elapsed_s() - started_s)
             msg = f"asked {self.host} for {asked} and {what}"
-            raise ExchangeUnavailable(msg) from exc
+            kind = TimedOut if isinstance(exc, httpx.TimeoutException) else ExchangeUnavailable
+            raise kind(msg) from exc
         answer = self._answer(response, asked, headers, body)
         if not whole:
             raise malformed(answer, f"more than {_MAX_BODY_BYTES} bytes")

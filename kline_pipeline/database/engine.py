@@ -12,6 +12,7 @@ from kline_pipeline.database import migrate as migrations
 from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.tables import DAGSTER_SCHEMA
 from kline_pipeline.errors import ConfigError, DatabaseUnavailable, StorageError
+from kline_pipeline.metrics import DATABASE_ERRORS, Tally
 
 _CONNECT_TIMEOUT_S: Final = 5
 _APPLICATION: Final = "kline_pipeline"
@@ -24,11 +25,13 @@ class Database:
         url: with the password; never to be printed, `where` is.
         engine: psycopg 3, time zone UTC.
         where: host and database for people, without the password.
+        tally: what this process counts; it is kept in this database, see evidence/fetch_stats.
     """
 
     def __init__(self, url: URL, server: EmbeddedServer | None) -> None:
         self.url = url
         self._server = server
+        self.tally = Tally()
         self.where = server.describe() if server else _for_people(url)
         self._remedy = "run the command again" if server else "check that it runs, and KLINE_DATABASE_URL"
         self.engine: Engine = create_engine(
@@ -85,8 +88,10 @@ class Database:
             yield
         except (OperationalError, InterfaceError) as exc:
             said = _first_line(exc)
+            self.tally.add(DATABASE_ERRORS, kind="unavailable")
             raise DatabaseUnavailable(f"the database {self.where} does not answer: {said}; {self._remedy}") from exc
         except SQLAlchemyError as exc:
+            self.tally.add(DATABASE_ERRORS, kind="refused")
             raise StorageError(f"the database {self.where} refused: {_first_line(exc)}") from exc
 
 

@@ -230,3 +230,10 @@ alert_deliveries = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("last_error", Text),
 )
+fetch_stats = Table(
+    "fetch_stats",
+    metadata,
+    Column("source", Text, primary_key=True),
+    _moment("flushed_at"),
+    Column("counts", JSONB, nullable=False),
+)

@@ -15,6 +15,7 @@ from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.listing import Listing
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
+from kline_pipeline.metrics import CACHE_HITS, CACHE_MISSES, Tally
 
 # A page is kept when its last candle closed so long before the answer: whatever the exchange corrects shortly after
 # the close (bybit-v5.md 5.4) is in it.
@@ -32,7 +33,14 @@ class Source:
     """
 
     def __init__(
-        self, client: BybitClient, cache: PageCache | None, *, grace_ms: int, concurrency: int, refetch: bool = False
+        self,
+        client: BybitClient,
+        cache: PageCache | None,
+        *,
+        grace_ms: int,
+        concurrency: int,
+        refetch: bool = False,
+        tally: Tally | None = None,
     ) -> None:
         """Prepare; nothing is asked.
 
@@ -42,12 +50,14 @@ class Source:
             grace_ms: a candle counts as closed this long after its end.
             concurrency: requests in flight.
             refetch: do not read the cache, and replace what is in it.
+            tally: counts hits and misses of the cache; None counts for nobody.
         """
         self.client = client
         self.grace_ms = grace_ms
         self.concurrency = concurrency
         self.cache = cache
         self._readable = None if refetch else cache
+        self._tally = tally if tally is not None else Tally()
         self._listings: dict[tuple[str, str], Listing] = {}
         self._kept: set[tuple[Series, Window]] = set()
         self._probed: set[tuple[str, str]] = set()
@@ -58,7 +68,10 @@ class Source:
         Raises:
             ExchangeError: no usable answer after all attempts.
         """
-        kept = self._readable.page(series, window) if self._readable is not None else None
+        if self._readable is None:
+            return self.page_again(series, window)
+        kept = self._readable.page(series, window)
+        self._tally.add(CACHE_MISSES if kept is None else CACHE_HITS)
         if kept is None:
             return self.page_again(series, window)
         self._kept.add((series, window))

@@ -40,6 +40,8 @@ def derive_partition(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: in
         StorageError: the database or a folder failed.
     """
     verdict, partition, looked = _derive(stores, dataset, cell, now_ms=now_ms)
+    if looked is not None:
+        stores.count(*verdict.results.values())
     if looked is None or not prune_cell(stores, dataset, cell, looked):
         return verdict, partition
     again, partition, _ = _derive(stores, dataset, cell, now_ms=now_ms)

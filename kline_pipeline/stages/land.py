@@ -12,6 +12,7 @@ from kline_pipeline.checks.report import CheckResult, Offender
 from kline_pipeline.checks.verdict import CANDLE_CHECKS, Verdict
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import CorruptFile
+from kline_pipeline.metrics import ROWS_WRITTEN
 from kline_pipeline.sinks import candles_parquet, candles_postgres
 from kline_pipeline.sinks.landing import Held, ToLand
 from kline_pipeline.stages.derive import read_cell
@@ -54,8 +55,11 @@ def land_partition(stores: Stores, sink: str, verdict: Verdict, partition: ToLan
     held = held_by(stores, sink, partition) if verdict.quarantined else None
     if not verdict.quarantined or (verdict.lands and (held is None or held.rows < partition.rows)):
         held = _write(stores, sink, partition)
+        stores.database.tally.add(ROWS_WRITTEN, held.written, sink=sink)
+    result = _agrees(sink, verdict, partition, held)
+    stores.count(result)
     return Landing(
-        result=_agrees(sink, verdict, partition, held),
+        result=result,
         rows=held.rows if held else 0,
         written=held.written if held else 0,
         size_bytes=held.size_bytes if held else None,

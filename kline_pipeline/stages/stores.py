@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from kline_pipeline.candles.store import CandleStore
+from kline_pipeline.checks.report import CheckResult
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.files import Folder
+from kline_pipeline.metrics import CHECK_RESULTS
 from kline_pipeline.raw_batches.store import RawStore
 
 
@@ -48,6 +50,12 @@ class Stores:
             settings.gap_confirm_after_s * 1000,
             settings.program,
         )
+
+    def count(self, *results: CheckResult) -> None:
+        """Count results of checks that were judged now, not those that are read again."""
+        for one in results:
+            told = "passed" if one.passed else "warned" if one.severity == "WARN" else "failed"
+            self.database.tally.add(CHECK_RESULTS, check=one.check, result=told)
 
     def command(self, name: str, dataset: Dataset, cell: Cell) -> str:
         """Return what a person types to have one partition repaired or rebuilt."""
