@@ -7,7 +7,8 @@ that tell of series, of which at most MOST_SERIES are shown.
 
 import threading
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Final, Literal
@@ -34,7 +35,7 @@ _OF_DATASET: Final[Mapping[str, tuple[str, ...]]] = {"category": CATEGORIES, "in
 Labels = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
     """A metric.
 
@@ -200,6 +201,15 @@ class Tally:
         """Return the counts, by key."""
         with self._lock:
             return dict(self._values)
+
+    @contextmanager
+    def handed_over(self) -> Iterator[dict[str, float]]:
+        """Give the counts to who keeps them for good, and forget them at the end of the block, unless it fails."""
+        values = self.values()
+        yield values
+        with self._lock:
+            for key, value in values.items():
+                self._values[key] -= value
 
 
 def key_of(name: str, labels: Labels) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from kline_pipeline.bybit.client import BybitClient
-from kline_pipeline.bybit.ratelimit import Lag, no_lag
+from kline_pipeline.bybit.ratelimit import Lag, Standing, no_lag
 from kline_pipeline.config import BybitSettings
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.market import SyntheticHistory
@@ -34,6 +34,9 @@ class RecordingBudget:
 
     def slow_down(self, reason: str) -> None:
         self.slow_downs.append(reason)
+
+    def standing(self) -> Standing:
+        return Standing(sum(self.cool_downs), 1.0)
 
 
 class Asked:

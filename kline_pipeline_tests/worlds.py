@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 
 from kline_pipeline.bybit.client import BybitClient
-from kline_pipeline.bybit.ratelimit import Lag, no_lag
+from kline_pipeline.bybit.ratelimit import Lag, Standing, no_lag
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell, Dataset
@@ -42,6 +42,10 @@ class NoBudget:
 
     def slow_down(self, reason: str) -> None:
         """Slow nothing down."""
+
+    def standing(self) -> Standing:
+        """Say that nothing is held back."""
+        return Standing(0.0, 1.0)
 
 
 class Clock:
@@ -111,6 +115,11 @@ def world(
     exchange = Exchange(told, clock=clock, requests_per_5s=10**9)
     bybit = settings.with_base_url("http://127.0.0.1:1").bybit.model_copy(update={"retry_initial_delay_s": 0.0})
     with BybitClient(
-        bybit, budget=NoBudget(), transport=SimulatorTransport(exchange), sleep=lambda _: None, clock_ms=clock
+        bybit,
+        budget=NoBudget(),
+        transport=SimulatorTransport(exchange),
+        sleep=lambda _: None,
+        clock_ms=clock,
+        tally=database.tally,
     ) as client:
         yield World(clock, exchange, client, database, settings, Pipeline(settings, database=database, client=client))

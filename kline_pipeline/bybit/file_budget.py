@@ -15,8 +15,8 @@ from typing import Final
 
 import msgspec
 
-from kline_pipeline.bybit.pace import Reply, State, pace
-from kline_pipeline.bybit.ratelimit import Lag, Turns, no_lag, tell_slow_down
+from kline_pipeline.bybit.pace import Reply, State, pace, share_at
+from kline_pipeline.bybit.ratelimit import Lag, Standing, Turns, no_lag, tell_slow_down
 from kline_pipeline.errors import StorageError
 
 _RECORD_BYTES: Final = 2048
@@ -52,6 +52,13 @@ class FileBudget:
     def acquire(self, timeout_s: float, lag_s: Lag = no_lag) -> None:
         """Return when one request may be sent; see Budget."""
         self._turns.acquire(timeout_s, lag_s)
+
+    def standing(self) -> Standing:
+        """Return how it stands; see Budget."""
+        with self._shared() as state:
+            now_ms = self._clock_ms()
+            cool_down_s = max(0, state.cool_until_ms - now_ms) / 1000
+            return Standing(cool_down_s, share_at(state.slow_share, state.slow_at_ms, now_ms))
 
     def cool_down(self, seconds: float, reason: str) -> None:
         """Let nobody send a request for `seconds`; see Budget."""

@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from kline_pipeline.bybit.pace import QUIET_MS, Reply, brief, hour_wait_ms, is_quiet
@@ -28,6 +28,19 @@ def no_lag() -> float:
     return 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a budget stands.
+
+    Attributes:
+        cool_down_s: nobody may ask for so long, 0 where everybody may.
+        share: of the pace, 1 unless it was slowed down.
+    """
+
+    cool_down_s: float
+    share: float
+
+
 class Budget(Protocol):
     """A number of requests per second that several processes share."""
 
@@ -43,6 +56,9 @@ class Budget(Protocol):
             Banned: a cool-down lasts longer than `timeout_s`; it says until when, `retry_after_s` how long.
             StorageError: what is shared cannot be reached; no request may be sent.
         """
+
+    def standing(self) -> Standing:
+        """Return how it stands; nothing is used up and nobody is waited for."""
 
     def cool_down(self, seconds: float, reason: str) -> None:
         """Let nobody send a request for `seconds` from now on; a longer one that runs stays."""

@@ -30,7 +30,7 @@ from kline_pipeline.bybit.pace import (
     pace,
     repeated,
 )
-from kline_pipeline.bybit.ratelimit import Lag, Turns, no_lag, tell_slow_down
+from kline_pipeline.bybit.ratelimit import Lag, Standing, Turns, no_lag, tell_slow_down
 from kline_pipeline.database.engine import Database
 
 # ruff: noqa: S608 - what is put into the statements is written here.
@@ -71,6 +71,10 @@ _WAIT: Final = text(
 _LAG: Final = text(
     f"update kline.rate_budget set lag_s = :lag_s, lag_until = {_NOW} + make_interval(secs => {LAG_KEPT_S}) "
     f"where venue = :venue and (lag_until is null or lag_until <= {_NOW} or lag_s <= :lag_s)"
+)
+_STANDING: Final = text(
+    f"select greatest(0, coalesce(extract(epoch from cool_down_until - {_NOW}), 0))::float8 as cool_s, "
+    f"coalesce({_SLOW_SHARE}, 1)::float8 as share from kline.rate_budget where venue = :venue"
 )
 _COOL: Final = text(
     f"update kline.rate_budget set cool_down_until = {_COOL_UNTIL}, reason = :reason "
@@ -127,6 +131,12 @@ class DatabaseBudget:
             DatabaseUnavailable: the database went away; no request may be sent.
         """
         self._turns.acquire(timeout_s, lag_s)
+
+    def standing(self) -> Standing:
+        """Return how it stands; see Budget."""
+        with self._database.translate_errors(), self._autocommit().connect() as connection:
+            row = connection.execute(_STANDING, {"venue": self._venue, **self._now()}).one_or_none()
+        return Standing(0.0, 1.0) if row is None else Standing(row.cool_s, row.share)
 
     def cool_down(self, seconds: float, reason: str) -> None:
         """Let nobody send a request for `seconds`; see Budget."""

@@ -54,7 +54,7 @@ _TOTALS: Final = text(
 
 
 class Counted:
-    """The row of one process.
+    """The row of one process; a tally has one at a time, or all would be counted twice.
 
     Attributes:
         source: names the process; another one after its row was taken for that of a dead one.
@@ -77,7 +77,9 @@ class Counted:
         Raises:
             SQLAlchemyError: the database does not take it; the next flush writes all of it.
         """
-        self._write(last=False)
+        values = self._database.tally.values()
+        if values and values != self._written:
+            self._write(values, last=False)
 
     def end(self) -> None:
         """Flush for the last time, and add the row to that of all that have ended, in one transaction.
@@ -85,12 +87,12 @@ class Counted:
         Raises:
             SQLAlchemyError: the database does not take it; what was flushed before is kept.
         """
-        self._write(last=True)
+        with self._database.tally.handed_over() as values:
+            if values:
+                self._write(values, last=True)
+        self.source, self._before, self._written = uuid4().hex, {}, None
 
-    def _write(self, *, last: bool) -> None:
-        values = self._database.tally.values()
-        if not values or (values == self._written and not last):
-            return
+    def _write(self, values: dict[str, float], *, last: bool) -> None:
         source, before = self.source, self._before
         with self._database.engine.begin() as connection:
             if self._written is None:

@@ -99,6 +99,11 @@ class Exchange:
         self.stats.count(request.kind, request.symbol, request.interval, response, arrived_ms)
         return response
 
+    def given_up(self, path: str, response: Response) -> None:
+        """Note that the caller went away before a slow answer was sent."""
+        if not path.startswith("/_sim/"):
+            self.stats.given_up(KINDS.get(path, "other"), response)
+
     def _answer(self, method: str, request: Request, signature: Signature | None, arrived_ms: int) -> Response:
         if not self.limit.admit(arrived_ms):
             return wire.http_error(403)
@@ -144,7 +149,7 @@ class Exchange:
         limit = DEFAULT_LIMIT if limit is None else min(limit, MAX_LIMIT)
         page = _Page(self.history, request, instrument, meeting)
         rows = meeting.page(page.rows(start, end, limit) if limit > 0 else [])
-        return wire.kline(*meeting.named(), rows, now_ms)
+        return _answered(request, meeting.named(), rows, now_ms)
 
     def _served(self, request: Request, now_ms: int) -> Instrument | None:
         found = self.history.find(request.category, request.symbol, now_ms)
@@ -152,6 +157,15 @@ class Exchange:
             # Recorded in May 2025: a USDT symbol under inverse answers linear candles, no error.
             found = self.history.find("linear", request.symbol, now_ms)
         return found if found is not None and found.supported else None
+
+
+def _answered(request: Request, named: tuple[str, str], rows: list[Row], now_ms: int) -> Response:
+    """Return a page under the symbol and category that it names, which a fault may have changed."""
+    answer = wire.kline(*named, rows, now_ms)
+    if named == (request.symbol, request.category):
+        return answer
+    wrong = "wrong_category" if named[0] == request.symbol else "wrong_symbol"
+    return replace(answer, outcome=wrong, candles=0)
 
 
 class _Page:

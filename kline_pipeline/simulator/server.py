@@ -36,8 +36,9 @@ class _Application:
         query = dict(parse_qsl(sent, keep_blank_values=True))
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         answer = self._exchange.handle(scope["method"], scope["path"], query, body, headers=headers, query_string=sent)
-        if answer.delay_s:
-            await asyncio.sleep(answer.delay_s)
+        if answer.delay_s and await _went_away(receive, answer.delay_s):
+            self._exchange.given_up(scope["path"], answer)
+            return
         length = len(answer.body)
         headers = {**answer.headers, "content-length": str(length)}
         await send(
@@ -50,6 +51,14 @@ class _Application:
         if not answer.reset:
             await send({"type": "http.response.body", "body": answer.body})
         # uvicorn closes the connection of an answer that was begun and never finished.
+
+
+async def _went_away(receive: Any, delay_s: float) -> bool:
+    """Wait, and say whether the caller has closed the connection meanwhile."""
+    gone = asyncio.ensure_future(receive())
+    done, _ = await asyncio.wait({gone}, timeout=delay_s)
+    gone.cancel()
+    return bool(done)
 
 
 class _Server(uvicorn.Server):

@@ -36,6 +36,13 @@ class Stats:
                 self._intervals[interval] += 1
                 self._symbols[symbol] += 1
 
+    def given_up(self, kind: str, response: Response) -> None:
+        """Count an answer anew that was counted and that nobody waited for: its candles were not served."""
+        with self._lock:
+            self._outcomes[kind][response.outcome] -= 1
+            self._outcomes[kind]["given_up"] += 1
+            self._candles -= response.candles
+
     def requests(self, kind: str) -> int:
         """Return how many requests of this kind were answered, whatever the outcome."""
         with self._lock:
@@ -51,7 +58,7 @@ class Stats:
                 "market_requests": sum(sum(found.values()) for found in self._outcomes.values()),
                 "first_request_ms": self._first_ms,
                 "last_request_ms": self._last_ms,
-                "requests": {kind: dict(found) for kind, found in self._outcomes.items()},
+                "requests": {kind: dict(+found) for kind, found in self._outcomes.items()},
                 "requests_by_interval": dict(self._intervals),
                 "requests_by_symbol": dict(self._symbols),
                 "candles_served": self._candles,

@@ -34,6 +34,7 @@ class SimulatorTransport(httpx.BaseTransport):
         )
         timeout = request.extensions.get("timeout", {}).get("read")
         if timeout is not None and answer.delay_s > timeout:
+            self.exchange.given_up(url.path, answer)
             raise httpx.ReadTimeout("The read operation timed out", request=request)
         if answer.reset:
             raise httpx.ReadError("[Errno 104] Connection reset by peer", request=request)

@@ -149,17 +149,18 @@ def _commit() -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parent).stdout.strip()
 
 
+# Last what fills the memory of this process: the peak of a program that is started includes that of who starts it.
 _PARTS: dict[str, Callable[[int], Any]] = {
-    "fetch": _fetch,
-    "decode": _decode,
-    "store": _store,
-    "stream": _stream,
     "W1": _works("W1"),
     "W2": _works("W2", again=True),
     "W3": _works("W3"),
     "W4": _works("W4"),
     "W6": _read,
     "growth": _works("W2x4"),
+    "stream": _stream,
+    "fetch": _fetch,
+    "decode": _decode,
+    "store": _store,
 }
 
 if __name__ == "__main__":

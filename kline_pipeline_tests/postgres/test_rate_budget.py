@@ -12,7 +12,7 @@ from alembic import command
 from sqlalchemy import text
 
 from kline_pipeline.bybit.file_budget import FileBudget
-from kline_pipeline.bybit.ratelimit import Budget
+from kline_pipeline.bybit.ratelimit import Budget, Standing
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.database.migrate import alembic_config
@@ -145,6 +145,19 @@ def test_a_cool_down_that_lasts_longer_than_the_patience_says_until_when_at_once
     assert hand() == before_ms
     assert caught.value.retry_after_s == pytest.approx(600, abs=0.01)
     assert iso(before_ms + 600_000) in str(caught.value)
+
+
+def test_how_a_budget_stands_can_be_seen_without_a_turn(make: Make, hand: Hand) -> None:
+    asked, told = make(10), make(10)
+    assert told.standing() == Standing(0.0, 1.0)
+    asked.slow_down("of a test")
+    asked.cool_down(30, "of a test")
+    hand.sleep(10)
+    standing = told.standing()
+    assert standing.cool_down_s == pytest.approx(20)
+    assert standing.share == pytest.approx(0.5 * 2 ** (10 / 60))
+    hand.sleep(600)
+    assert told.standing() == Standing(0.0, 1.0)
 
 
 def test_a_shorter_cool_down_does_not_end_a_longer_one(make: Make) -> None:

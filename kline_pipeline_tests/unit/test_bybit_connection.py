@@ -10,7 +10,7 @@ import pytest
 from kline_pipeline.bybit.connection import Connection
 from kline_pipeline.bybit.hosts import budget_name
 from kline_pipeline.config import BybitSettings
-from kline_pipeline.errors import Banned, ConfigError, ExchangeUnavailable, MalformedAnswer
+from kline_pipeline.errors import Banned, ConfigError, ExchangeUnavailable, MalformedAnswer, TimedOut
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
 from kline_pipeline_tests.exchanges import answers, canned, ok, simulated
@@ -41,7 +41,8 @@ def test_an_exchange_that_cannot_be_reached_is_named_with_what_to_do(error: http
     message = str(caught.value)
     assert message.startswith("asked 127.0.0.1:9 for candles of linear:BTCUSDT:1 in [2024-04-10T11:00:00Z")
     assert words in message
-    assert asked.client.requests["kline", "ExchangeUnavailable"] == 5
+    assert asked.client.requests["kline", type(caught.value).__name__] == 5
+    assert isinstance(caught.value, TimedOut) == isinstance(error, httpx.TimeoutException)
 
 
 def test_a_refused_connection_of_this_machine_is_one_sentence() -> None:
