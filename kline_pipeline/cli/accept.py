@@ -46,7 +46,7 @@ def accept(
         selection = _accepted(settings, work, series, (start, end), reason=reason, keep=keep)
         plan = Plan(settings, (selection,), time.time_ns() // 1_000_000)
         # Through Dagster, so that its UI shows it; nothing is fetched.
-        outcomes = execute(plan, work, assets=("candles", *(f"candles_{sink}" for sink in selection.dataset.sinks)))
+        outcomes = execute(plan, assets=("candles", *(f"candles_{sink}" for sink in selection.dataset.sinks)))
         lines = lines_of(work.database, work.pipeline, [selection])
     Console().print(by_series(lines))
     for sentence in told_failures(lines):

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kline_pipeline.cli.summary import Line
-    from kline_pipeline.defs.runs import RunOutcome
+    from kline_pipeline.defs.run_messages import RunOutcome
 
 
 def backfill(
@@ -41,7 +41,6 @@ def backfill(
     if not dry_run and not detach:
         prepare_workers()
 
-    from kline_pipeline.cli import detached
     from kline_pipeline.cli.estimate import estimate
     from kline_pipeline.cli.ranged_runs import execute, prepare
     from kline_pipeline.cli.ranges import parse_keys
@@ -54,6 +53,8 @@ def backfill(
     check_order(start, end)
     with started(ctx) as settings, opened(settings) as work:
         if detach and not dry_run:
+            from kline_pipeline.cli import detached
+
             detached.require_daemon(settings)
         plan = prepare(settings, work, series, start, end, write=not dry_run)
         if dry_run:
@@ -65,7 +66,7 @@ def backfill(
             handed = detached.hand_over(plan)
             typer.echo(json.dumps(detached.report(handed)) if as_json else "\n".join(detached.told(handed)))
             return
-        outcomes = execute(plan, work)
+        outcomes = execute(plan)
         lines = lines_of(work.database, work.pipeline, plan.selections)
     if as_json:
         typer.echo(json.dumps(report(outcomes, lines)))

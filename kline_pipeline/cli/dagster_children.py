@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from kline_pipeline.config import Settings
-from kline_pipeline.defs.instance.storage import write_dagster_home
+from kline_pipeline.defs.instance.home import write_dagster_home
 from kline_pipeline.errors import KlineError, UsageError
 
 _START_S: Final = 120.0

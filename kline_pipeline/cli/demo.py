@@ -44,7 +44,7 @@ def demo(
             start = _previous_month(day_of(work.pipeline.now_ms()))
             say(f"two months of {', '.join(_KEYS)} from the simulated exchange {settings.bybit.base_url}")
             plan = prepare(settings, work, parse_keys(_KEYS), start.isoformat(), None, write=True)
-            outcomes = execute(plan, work)
+            outcomes = execute(plan)
             lines = lines_of(work.database, work.pipeline, plan.selections)
             code = close(outcomes, lines, table=True)
             _show_days(work.database, plan.selections)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kline_pipeline.cli.ranged_runs import Plan, runs_of
+from kline_pipeline.cli.ranged_runs import Plan, runs_of, symbols_of
 from kline_pipeline.cli.ui_address import run_link, running_up, ui_url
 from kline_pipeline.config import Settings
 from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.ranges import RangeRun
 from kline_pipeline.defs.runs_queue import daemon_answers, enqueue_runs
+from kline_pipeline.defs.symbols import known_with
 from kline_pipeline.errors import StorageError
 
 _FIRST_HEARTBEAT_S: Final = 60.0  # `up` is there once its UI answers; its daemon may need a while more
@@ -43,7 +44,8 @@ def hand_over(plan: Plan) -> list[HandedOver]:
     """Put the runs of a plan into the queue and return them; what becomes of them the UI and `coverage` show."""
     address = ui_url(plan.settings)
     with open_instance(plan.settings) as instance:
-        runs = runs_of(plan, instance)
+        known = {dataset.name: known_with(instance, dataset, symbols) for dataset, symbols in symbols_of(plan)}
+        runs = runs_of(plan, known)
         return [
             HandedOver(run, run_id, run_link(address, run_id))
             for run, run_id in zip(runs, enqueue_runs(instance, runs), strict=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kline_pipeline.defs.ranges import RangeRun
-    from kline_pipeline.defs.runs import RunEvent
+    from kline_pipeline.defs.run_messages import RunEvent
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """From keys and a range to executed Dagster runs, for backfill and demo: everything is checked before the first run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -12,18 +12,14 @@ from kline_pipeline.cli.session import say
 from kline_pipeline.cli.ui_address import ui_url
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
-from kline_pipeline.defs.instance.orphans import close_orphans
-from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.ranges import MOST_CANDLES, RangeRun, out_of_step, plan_runs
-from kline_pipeline.defs.runs import RunOutcome, execute_runs
+from kline_pipeline.defs.run_messages import RunOutcome
+from kline_pipeline.defs.runs import RunWorkers
 from kline_pipeline.defs.size import size_warning
-from kline_pipeline.defs.symbols import add_symbol, known_symbols, sync_symbols
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.times import check_order, end_of, start_of
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
     from kline_pipeline.opening import Opened
 
 _WORKERS: Final = 2  # four are no faster on two cores (dagster.md 8)
@@ -83,45 +79,55 @@ def prepare(
     return Plan(settings, tuple(selection for selection, _ in selections), now_ms, tuple(added))
 
 
-def execute(plan: Plan, work: "Opened", *, assets: Sequence[str] = ()) -> list[RunOutcome]:
+def execute(plan: Plan, *, assets: Sequence[str] = ()) -> list[RunOutcome]:
     """Run the selections through Dagster with a progress bar, and return what became of each run.
 
     Args:
         plan: what is to be run.
-        work: the pipeline's database.
         assets: last parts of the keys to materialize; empty for all.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the runs are canceled.
+        StorageError: the database failed before the first run.
     """
-    with open_instance(plan.settings) as instance:
-        close_left_behind(plan.settings, instance, work)
-        runs = runs_of(plan, instance)
+    with RunWorkers(plan.settings) as workers:
+        prepared = workers.prepare(symbols_of(plan))
+        tell_closed(prepared.closed)
+        runs = runs_of(plan, prepared.known)
         with progress_of(runs, ui_url(plan.settings), assets=assets) as on_progress:
-            return execute_runs(plan.settings, runs, on_progress=on_progress, workers=_WORKERS, assets=assets)
+            return workers.execute(runs, on_progress=on_progress, workers=_WORKERS, assets=assets)
 
 
-def close_left_behind(settings: Settings, instance: "DagsterInstance", work: "Opened") -> None:
-    """Close runs whose process is gone, and say so."""
-    for run_id in close_orphans(settings, instance, work.database):
+def tell_closed(run_ids: Iterable[str]) -> None:
+    """Say which runs were closed whose process was gone."""
+    for run_id in run_ids:
         say(f"run {run_id[:8]} was left behind by a process that is gone; it is closed")
 
 
-def runs_of(plan: Plan, instance: "DagsterInstance") -> list[RangeRun]:
-    """Return the runs that the selections are cut into, once Dagster knows every symbol of theirs."""
+def symbols_of(plan: Plan) -> list[tuple[Dataset, tuple[str, ...]]]:
+    """Return the symbols that Dagster must know before the runs of a plan can be cut."""
+    return [(selection.dataset, tuple(selection.symbols)) for selection in plan.selections]
+
+
+def runs_of(plan: Plan, known: Mapping[str, Sequence[str]]) -> list[RangeRun]:
+    """Return the runs that the selections are cut into.
+
+    Args:
+        plan: what is to be run.
+        known: all symbols by name of the dataset, in Dagster's order.
+
+    Raises:
+        DatasetsError: a dataset has more partitions than Dagster can hold.
+    """
     runs = []
     for selection in plan.selections:
-        dataset = selection.dataset
-        sync_symbols(instance, dataset)
-        for symbol in selection.symbols:
-            add_symbol(instance, dataset, symbol)
-        known = known_symbols(instance, dataset)
-        if warning := size_warning(dataset, len(known), plan.now_ms):
+        dataset, symbols = selection.dataset, known[selection.dataset.name]
+        if warning := size_warning(dataset, len(symbols), plan.now_ms):
             say(warning)
         asked = (dataset, selection.dates, selection.symbols)
         most = plan.settings.run_partitions
-        whole = sum(run.expected for run in plan_runs(*asked, known=known, most=most))
-        runs += out_of_step(plan_runs(*asked, known=known, most=most, most_candles=_share(whole)))
+        whole = sum(run.expected for run in plan_runs(*asked, known=symbols, most=most))
+        runs += out_of_step(plan_runs(*asked, known=symbols, most=most, most_candles=_share(whole)))
     return runs
 
 

@@ -43,10 +43,11 @@ def repair(
     import json
 
     from kline_pipeline.cli.backfill import close, report
-    from kline_pipeline.cli.ranged_runs import Plan, close_left_behind, execute
+    from kline_pipeline.cli.ranged_runs import Plan, execute, tell_closed
     from kline_pipeline.cli.ranges import parse_keys
     from kline_pipeline.cli.session import started
     from kline_pipeline.cli.summary import lines_of
+    from kline_pipeline.defs.instance.orphans import close_orphans
     from kline_pipeline.defs.instance.storage import open_instance
     from kline_pipeline.market.times import check_order
     from kline_pipeline.opening import opened
@@ -56,14 +57,14 @@ def repair(
     with started(ctx) as settings, opened(settings) as work:
         now_ms = work.pipeline.now_ms()
         with open_instance(settings) as instance:
-            close_left_behind(settings, instance, work)  # which leaves their partitions failed
+            tell_closed(close_orphans(settings, instance, work.database))  # which leaves their partitions failed
             looked_at, found = _look(settings, work, instance, series, (start, end))
         selections = _selections(found)
         told = _tell(found)
         if not selections and not as_json:
             typer.echo(f"nothing to repair in {looked_at} partition{'s' if looked_at > 1 else ''}")
             return
-        outcomes = execute(Plan(settings, tuple(selections), now_ms), work) if selections else []
+        outcomes = execute(Plan(settings, tuple(selections), now_ms)) if selections else []
         lines: Sequence[Line] = lines_of(work.database, work.pipeline, selections)
     if as_json:
         typer.echo(json.dumps({"looked_at": looked_at, "broken": told, **report(outcomes, lines)}))

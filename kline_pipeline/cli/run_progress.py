@@ -7,7 +7,7 @@ from typing import Final
 
 from kline_pipeline.datasets import Cell
 from kline_pipeline.defs.ranges import RangeRun
-from kline_pipeline.defs.runs import RunEvent
+from kline_pipeline.defs.run_messages import RunEvent
 
 _RATE_OVER_S: Final = 10.0
 

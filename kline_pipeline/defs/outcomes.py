@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
-from typing import Final, Literal
+from typing import Final
 
 from dagster import AssetCheckSeverity, AssetKey, DagsterEventType, DagsterInstance, DagsterRunStatus
 from dagster._core.events import DagsterEvent
@@ -13,8 +12,8 @@ from dagster_shared.error import SerializableErrorInfo
 from kline_pipeline import errors
 from kline_pipeline.datasets import Cell
 from kline_pipeline.defs.ranges import RangeRun
+from kline_pipeline.defs.run_messages import FailedCell, RunOutcome, Status
 
-Status = Literal["success", "failed", "canceled"]
 _READ = {
     DagsterEventType.ASSET_CHECK_EVALUATION,
     DagsterEventType.ASSET_FAILED_TO_MATERIALIZE,
@@ -24,45 +23,6 @@ _READ = {
 _OURS: Final = frozenset(
     name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.KlineError)
 )
-
-
-@dataclass(frozen=True, slots=True)
-class FailedCell:
-    """A partition that did not get through, at one asset or check.
-
-    Attributes:
-        cell: the partition; None where the event names none.
-        asset: last part of the asset's key: raw_batches, candles, candles_postgres, candles_parquet.
-        check: name of the check that failed; empty where the asset itself was not materialized.
-        reason: what the check or the asset said; may be empty.
-    """
-
-    cell: Cell | None
-    asset: str
-    check: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
-    """How a run ended.
-
-    Attributes:
-        run_id: Dagster's; empty when the run could not even be created.
-        failed: in the order of the events; checks of severity WARN are not among them.
-        error: one sentence when the run as a whole failed or was canceled, else empty.
-    """
-
-    run: RangeRun
-    run_id: str
-    status: Status
-    failed: tuple[FailedCell, ...] = ()
-    error: str = ""
-
-    @property
-    def success(self) -> bool:
-        """The run succeeded, every partition landed and every check of severity ERROR passed."""
-        return self.status == "success" and not self.failed
 
 
 def read_outcome(instance: DagsterInstance, run: RangeRun, run_id: str) -> RunOutcome:

@@ -7,50 +7,24 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any, Final, Literal, NoReturn
+from typing import Final, Literal, NoReturn, Self
 
 from kline_pipeline.config import Settings
-from kline_pipeline.datasets import Cell
-from kline_pipeline.defs.instance.storage import open_instance, write_dagster_home
-from kline_pipeline.defs.outcomes import FailedCell, RunOutcome
-from kline_pipeline.defs.ranges import RangeRun, plan_runs
+from kline_pipeline.datasets import Dataset
+from kline_pipeline.defs.instance.home import write_dagster_home
+from kline_pipeline.defs.ranges import RangeRun
+from kline_pipeline.defs.run_messages import Message, Preparation, Prepared, RunEvent, RunOutcome, Task
 from kline_pipeline.defs.runs_processes import start_worker
-from kline_pipeline.defs.runs_worker import Message, Task
-
-__all__ = ["FailedCell", "RangeRun", "RunEvent", "RunOutcome", "execute_runs", "plan_runs"]
+from kline_pipeline.errors import StorageError
 
 _END_S: Final = 10.0
 _CANCELED: Final = (
     "The command that ran it was stopped by Ctrl-C or a signal; run it again, it goes on where it stopped."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RunEvent:
-    """Something that happened in a run.
-
-    Attributes:
-        kind: started; fetched, each second while pages come; cell, when a partition got through an asset; waiting,
-            when a step will be tried again; finished.
-        run_id: Dagster's; empty in `finished` when the run could not be created.
-        asset: for `cell`, last part of the asset's key.
-        cell: for `cell`, the partition.
-        facts: for `fetched`, pages `done` and `planned`; for `cell`, what the asset said about it; for `waiting`, why
-            and how long as `text`.
-        outcome: for `finished`.
-    """
-
-    kind: Literal["started", "fetched", "cell", "waiting", "finished"]
-    run: RangeRun
-    run_id: str
-    asset: str = ""
-    cell: Cell | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    outcome: RunOutcome | None = None
 
 
 def execute_runs(
@@ -61,31 +35,9 @@ def execute_runs(
     workers: int,
     assets: Sequence[str] = (),
 ) -> list[RunOutcome]:
-    """Execute runs in worker processes and return their outcomes in the order of `runs`.
-
-    An open UI shows the runs live and can re-execute them; neither daemon nor webserver is needed. The terminal stays
-    the caller's. A worker that dies costs its run only. Workers end with this process, however it ends.
-
-    Args:
-        settings: of this process; the workers find them in the environment.
-        runs: of `plan_runs`.
-        on_progress: called in this thread with each event.
-        workers: most runs at a time.
-        assets: last parts of the keys to materialize (raw_batches, candles, ...) with their checks; empty for all.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM came; the workers are gone and their runs are CANCELED.
-    """
-    settings.export()
-    pool = _Pool(settings, runs, tuple(assets), on_progress)
-    with _sigterm_as_interrupt():
-        try:
-            pool.execute(workers)
-        except BaseException:
-            pool.cancel()
-            raise
-        pool.end()
-    return [pool.outcomes[number] for number in range(len(runs))]
+    """Execute runs whose symbols Dagster knows; see `RunWorkers.execute`."""
+    with RunWorkers(settings) as pool:
+        return pool.execute(runs, on_progress=on_progress, workers=workers, assets=assets)
 
 
 @dataclass(slots=True)
@@ -95,29 +47,91 @@ class _Worker:
     run_id: str = ""
 
 
-class _Pool:
-    """The workers, each with at most one task."""
+class RunWorkers:
+    """Worker processes for the range runs of one command, each with at most one run; a context manager.
 
-    def __init__(
-        self,
-        settings: Settings,
-        runs: Sequence[RangeRun],
-        assets: tuple[str, ...],
-        on_progress: Callable[[RunEvent], None],
-    ) -> None:
-        self.outcomes: dict[int, RunOutcome] = {}
+    This process itself need not load Dagster, which takes a second of CPU.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare; no process is started.
+
+        Args:
+            settings: of this process; the workers find them in the environment.
+        """
+        settings.export()
         self._settings = settings
-        self._runs = runs
-        self._waiting = deque(Task(number, run, assets) for number, run in enumerate(runs))
-        self._on_progress = on_progress
+        self._runs: Sequence[RangeRun] = ()
+        self._outcomes: dict[int, RunOutcome] = {}
+        self._waiting: deque[Task] = deque()
+        self._on_progress: Callable[[RunEvent], None] = lambda _: None
         self._workers: dict[Connection, _Worker] = {}
         self._log_file = write_dagster_home(settings) / "workers.log"
 
-    def execute(self, workers: int) -> None:
-        """Hand out tasks until every run has an outcome."""
-        for _ in range(min(workers, len(self._waiting))):
-            self._start_worker()
-        while len(self.outcomes) < len(self._runs):
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._end()
+        elif self._workers:
+            self._cancel()
+
+    def prepare(self, symbols: Sequence[tuple[Dataset, tuple[str, ...]]]) -> Prepared:
+        """Close runs whose process is gone, let Dagster know the symbols, and return what is known then.
+
+        Raises:
+            StorageError: the database failed, or the worker ended.
+        """
+        connection = self._start_worker()
+        _send(connection, Preparation(tuple(symbols)))
+        try:
+            found = connection.recv()
+        except (EOFError, OSError):
+            raise StorageError(self._last_words(self._workers.pop(connection), connection)) from None
+        assert isinstance(found, Prepared)  # noqa: S101 - nothing else was asked for
+        if found.error:
+            raise StorageError(found.error)
+        return found
+
+    def execute(
+        self,
+        runs: Sequence[RangeRun],
+        *,
+        on_progress: Callable[[RunEvent], None],
+        workers: int,
+        assets: Sequence[str] = (),
+    ) -> list[RunOutcome]:
+        """Execute runs and return their outcomes in the order of `runs`.
+
+        An open UI shows the runs live and can re-execute them; neither daemon nor webserver is needed. The terminal
+        stays the caller's. A worker that dies costs its run only. Workers end with this process, however it ends.
+
+        Args:
+            runs: of `plan_runs`.
+            on_progress: called in this thread with each event.
+            workers: most runs at a time.
+            assets: last parts of the keys to materialize (raw_batches, candles, ...) with their checks; empty for all.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C or SIGTERM came; at the end of the block the runs are CANCELED.
+        """
+        self._runs, self._on_progress = runs, on_progress
+        self._waiting = deque(Task(number, run, tuple(assets)) for number, run in enumerate(runs))
+        with _sigterm_as_interrupt():
+            try:
+                for connection in list(self._workers):
+                    self._give(connection)
+                for _ in range(min(workers - len(self._workers), len(self._waiting))):
+                    self._give(self._start_worker())
+                self._hear_all()
+            except BaseException:
+                self._cancel()
+                raise
+        return [self._outcomes[number] for number in range(len(runs))]
+
+    def _hear_all(self) -> None:
+        while len(self._outcomes) < len(self._runs):
             for connection in wait(list(self._workers)):
                 assert isinstance(connection, Connection)  # noqa: S101 - nothing else was given to wait
                 try:
@@ -127,7 +141,7 @@ class _Pool:
                 else:
                     self._hear(connection, message)
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Let the idle workers end."""
         for connection in self._workers:
             _send(connection, None)
@@ -136,8 +150,9 @@ class _Pool:
             worker.process.kill()
             worker.process.join()
             connection.close()
+        self._workers.clear()
 
-    def cancel(self) -> None:
+    def _cancel(self) -> None:
         """Kill the workers and mark their runs as canceled; what they wrote stands the kill."""
         for number in (signal.SIGINT, signal.SIGTERM):
             _ignore(number)
@@ -147,16 +162,13 @@ class _Pool:
             _hear_last_words(connection, worker)
             connection.close()
         run_ids = [worker.run_id for worker in self._workers.values() if worker.run_id]
-        if run_ids:
-            with open_instance(self._settings) as instance:
-                for run in filter(None, map(instance.get_run_by_id, run_ids)):
-                    if not run.is_finished:
-                        instance.report_run_canceled(run, _CANCELED)
+        self._workers.clear()
+        self._report(run_ids, "report_run_canceled", _CANCELED)
 
-    def _start_worker(self) -> None:
+    def _start_worker(self) -> Connection:
         process, ours = start_worker(self._log_file)
         self._workers[ours] = _Worker(process)
-        self._give(ours)
+        return ours
 
     def _give(self, connection: Connection) -> None:
         worker = self._workers[connection]
@@ -169,34 +181,43 @@ class _Pool:
         worker.run_id = message.run_id
         event = RunEvent(message.kind, run, message.run_id, message.asset, message.cell, message.facts, message.outcome)
         if message.outcome is not None:
-            self.outcomes[message.number] = message.outcome
+            self._outcomes[message.number] = message.outcome
             self._give(connection)
         self._on_progress(event)
 
     def _lose(self, connection: Connection) -> None:
         """A worker ended on its own: its run failed, another worker takes the next one."""
         worker = self._workers.pop(connection)
-        worker.process.join(_END_S)
-        connection.close()
+        error = self._last_words(worker, connection)
         if worker.task is not None:
-            code = worker.process.exitcode
-            error = f"the worker process ended with exit code {code}; its last words are in {self._log_file}"
-            self._report_failed(worker.run_id, error)
+            self._report([worker.run_id] if worker.run_id else [], "report_run_failed", error)
             outcome = RunOutcome(worker.task.run, worker.run_id, "failed", error=error)
-            self.outcomes[worker.task.number] = outcome
+            self._outcomes[worker.task.number] = outcome
             self._on_progress(RunEvent("finished", worker.task.run, worker.run_id, outcome=outcome))
         if self._waiting:
-            self._start_worker()
+            self._give(self._start_worker())
 
-    def _report_failed(self, run_id: str, error: str) -> None:
-        if run_id:
-            with open_instance(self._settings) as instance:
-                run = instance.get_run_by_id(run_id)
-                if run is not None and not run.is_finished:
-                    instance.report_run_failed(run, error)
+    def _last_words(self, worker: _Worker, connection: Connection) -> str:
+        worker.process.join(_END_S)
+        connection.close()
+        code = worker.process.exitcode
+        return f"the worker process ended with exit code {code}; its last words are in {self._log_file}"
+
+    def _report(
+        self, run_ids: Sequence[str], how: Literal["report_run_failed", "report_run_canceled"], why: str
+    ) -> None:
+        """Say in Dagster's storage how runs ended that nobody else can tell of."""
+        if not run_ids:
+            return
+        from kline_pipeline.defs.instance.storage import open_instance  # noqa: PLC0415 - loads Dagster, rarely needed
+
+        with open_instance(self._settings) as instance:
+            for run in filter(None, map(instance.get_run_by_id, run_ids)):
+                if not run.is_finished:
+                    getattr(instance, how)(run, why)
 
 
-def _send(connection: Connection, task: Task | None) -> None:
+def _send(connection: Connection, task: Preparation | Task | None) -> None:
     with suppress(OSError):  # the worker is dead; the end of its pipe tells the same, and is heeded
         connection.send(task)
 

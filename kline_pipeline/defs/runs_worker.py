@@ -13,11 +13,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from dagster import AssetKey, DagsterInstance, DagsterRun, EventLogEntry
 from dagster._core.code_pointer import CodePointer
@@ -28,14 +27,17 @@ from dagster._core.utils import make_new_run_id
 
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database, connect
-from kline_pipeline.datasets import Cell, Dataset
-from kline_pipeline.defs.instance.orphans import hold_run_lock, process_tags
+from kline_pipeline.datasets import Dataset
+from kline_pipeline.defs.instance.orphans import close_orphans, hold_run_lock, process_tags
 from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.location import LOCATION_NAME
 from kline_pipeline.defs.marks import read_pages
-from kline_pipeline.defs.outcomes import RunOutcome, parse_partition, read_outcome
+from kline_pipeline.defs.outcomes import parse_partition, read_outcome
 from kline_pipeline.defs.ranges import RangeRun
+from kline_pipeline.defs.run_messages import Message, Preparation, Prepared, RunOutcome, Task
 from kline_pipeline.defs.runs_selection import record_selected_run
+from kline_pipeline.defs.symbols import known_with
+from kline_pipeline.errors import KlineError
 from kline_pipeline.market.arrow import leave_pandas_alone
 
 _PROGRESS: Final = "PROGRESS "
@@ -43,39 +45,17 @@ _WAITING: Final = "WAITING "
 _PR_SET_PDEATHSIG: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A run for a worker; `number` is its place in the list, `assets` the last parts of the keys, empty for all."""
-
-    number: int
-    run: RangeRun
-    assets: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What a worker tells: a run has an id, pages came, a partition is through an asset, one waits, a run is over."""
-
-    number: int
-    kind: Literal["started", "fetched", "cell", "waiting", "finished"]
-    run_id: str
-    asset: str = ""
-    cell: Cell | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    outcome: RunOutcome | None = None
-
-
 def work(connection: Connection, log_file: Path) -> None:
-    """Execute the tasks that come through `connection` until None comes; the body of a worker process.
+    """Do the tasks that come through `connection` until None comes; the body of a worker process.
 
     Args:
-        connection: Task or None comes in, Message goes out.
+        connection: Preparation, Task or None comes in, Prepared and Message go out.
         log_file: gets what is written to standard output and error, which belong to the parent's progress bar.
     """
     _die_with_parent()
     _write_to(log_file)
     leave_pandas_alone()
-    tasks: SimpleQueue[Task | None] = SimpleQueue()
+    tasks: SimpleQueue[Preparation | Task | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, tasks), name="tasks", daemon=True).start()
     settings, turn = Settings.load(), threading.Lock()
 
@@ -86,8 +66,22 @@ def work(connection: Connection, log_file: Path) -> None:
     with open_instance(settings, keep_output=False) as instance, connect(settings, migrate=False) as database:
         job = load_job()
         while (task := tasks.get()) is not None:
+            if isinstance(task, Preparation):
+                connection.send(_prepare(task, settings, instance, database))
+                continue
             outcome = _execute(task, job, instance, database, send)
             send(Message(task.number, "finished", outcome.run_id, outcome=outcome))
+
+
+def _prepare(asked: Preparation, settings: Settings, instance: DagsterInstance, database: Database) -> Prepared:
+    """Close runs whose process is gone, and let Dagster know every symbol; what fails is told in a sentence."""
+    try:
+        closed = close_orphans(settings, instance, database)
+        known = {dataset.name: known_with(instance, dataset, symbols) for dataset, symbols in asked.symbols}
+    except Exception as exc:  # noqa: BLE001 - the outermost edge of this process
+        traceback.print_exc()
+        return Prepared(error=str(exc) if isinstance(exc, KlineError) else f"{type(exc).__name__}: {exc}")
+    return Prepared(tuple(closed), known)
 
 
 def load_job() -> ReconstructableJob:
@@ -176,7 +170,7 @@ def _tell_progress(entry: EventLogEntry, number: int, send: Callable[[Message], 
     send(Message(number, "cell", entry.run_id, asset=asset, cell=parse_partition(key), facts=json.loads(facts)))
 
 
-def _receive(connection: Connection, tasks: "SimpleQueue[Task | None]") -> None:
+def _receive(connection: Connection, tasks: "SimpleQueue[Preparation | Task | None]") -> None:
     """Hand on tasks; when the pipe ends, the parent is gone, and so is every reason to go on."""
     while True:
         try:

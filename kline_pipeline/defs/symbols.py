@@ -1,5 +1,7 @@
 """The symbols of a dataset as Dagster's dynamic partitions; datasets.toml is read elsewhere."""
 
+from collections.abc import Sequence
+
 from dagster import DagsterInstance
 
 from kline_pipeline.datasets import Dataset
@@ -30,6 +32,14 @@ def add_symbol(instance: DagsterInstance, dataset: Dataset, symbol: str) -> bool
         return False
     instance.add_dynamic_partitions(partitions_name(dataset), [symbol])
     return True
+
+
+def known_with(instance: DagsterInstance, dataset: Dataset, symbols: Sequence[str]) -> list[str]:
+    """Return the symbols of a dataset in Dagster's order, those of datasets.toml and these among them."""
+    sync_symbols(instance, dataset)
+    for symbol in symbols:
+        add_symbol(instance, dataset, symbol)
+    return known_symbols(instance, dataset)
 
 
 def remove_symbol(instance: DagsterInstance, dataset: Dataset, symbol: str) -> bool:

@@ -17,6 +17,7 @@ from dagster._core.utils import make_new_run_id
 from kline_pipeline.config import Settings
 from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database
+from kline_pipeline.defs.instance.home import write_dagster_home
 from kline_pipeline.defs.instance.orphans import (
     HOST_TAG,
     LOCK_TAG,
@@ -26,7 +27,6 @@ from kline_pipeline.defs.instance.orphans import (
     hold_run_lock,
     process_tags,
 )
-from kline_pipeline.defs.instance.storage import write_dagster_home
 
 
 def _run(instance: DagsterInstance, tags: Mapping[str, str], run_id: str | None = None) -> str:

@@ -7,8 +7,9 @@ import dagster as dg
 import pytest
 
 from kline_pipeline.datasets import Dataset
-from kline_pipeline.defs.outcomes import RunOutcome, read_outcome
+from kline_pipeline.defs.outcomes import read_outcome
 from kline_pipeline.defs.ranges import RangeRun
+from kline_pipeline.defs.run_messages import RunOutcome
 from kline_pipeline.errors import DatabaseUnavailable, ExchangeUnavailable
 from kline_pipeline.market.interval import Interval
 

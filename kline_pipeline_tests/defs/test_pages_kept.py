@@ -18,8 +18,9 @@ from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.instance.pruning import prune
 from kline_pipeline.defs.instance.storage import open_instance
 from kline_pipeline.defs.location import LOCATION_NAME
-from kline_pipeline.defs.ranges import plan_runs
-from kline_pipeline.defs.runs import RangeRun, RunEvent, execute_runs
+from kline_pipeline.defs.ranges import RangeRun, plan_runs
+from kline_pipeline.defs.run_messages import RunEvent
+from kline_pipeline.defs.runs import execute_runs
 from kline_pipeline.defs.symbols import known_symbols, sync_symbols
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.simulator.exchange import Exchange

@@ -5,6 +5,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -24,11 +25,12 @@ from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs import runs_selection
 from kline_pipeline.defs.instance.orphans import PID_TAG, close_orphans
 from kline_pipeline.defs.instance.storage import open_instance
-from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS, out_of_step
-from kline_pipeline.defs.runs import RunEvent, execute_runs, plan_runs
+from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS, out_of_step, plan_runs
+from kline_pipeline.defs.run_messages import RunEvent
+from kline_pipeline.defs.runs import RunWorkers, execute_runs
 from kline_pipeline.defs.runs_processes import LOADED
 from kline_pipeline.defs.symbols import add_symbol, known_symbols, remove_symbol, sync_symbols
-from kline_pipeline.errors import UnknownSeries
+from kline_pipeline.errors import StorageError, UnknownSeries
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.market import SyntheticHistory
@@ -274,7 +276,8 @@ def test_workers_end_with_a_killed_parent_and_their_run_is_closed(
 
 
 def test_workers_are_forked_with_all_that_the_definitions_import_and_without_them() -> None:
-    importlib.import_module("kline_pipeline.definitions")
+    for name in ("kline_pipeline.definitions", "kline_pipeline.defs.runs_worker"):
+        importlib.import_module(name)
     imported = {name for name in sys.modules if name.startswith("kline_pipeline.defs.automation.")}
     assert set(LOADED) <= set(sys.modules)
     assert "kline_pipeline.definitions" not in LOADED  # it reads the settings, which are those of a command
@@ -293,3 +296,28 @@ def _process_of(instance: DagsterInstance, run_id: str) -> int:
     run = instance.get_run_by_id(run_id)
     assert run is not None
     return int(run.tags[PID_TAG])
+
+
+def test_a_command_that_has_workers_run_ranges_does_not_load_dagster_itself() -> None:
+    loads = "import kline_pipeline.cli.ranged_runs, kline_pipeline.cli.summary, kline_pipeline.opening, sys; "
+    tells = "print(sorted(name for name in sys.modules if name.partition('.')[0].startswith('dagster')))"
+    told = subprocess.run([sys.executable, "-c", loads + tells], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
+
+
+def test_a_worker_lets_dagster_know_symbols_before_runs_are_planned(world: Settings, instance: DagsterInstance) -> None:
+    with RunWorkers(world) as workers:
+        prepared = workers.prepare([(HOURLY, ("ETHUSDT", "DOGEUSDT"))])
+        (run,) = plan_runs(HOURLY, [APRIL], ["DOGEUSDT"], known=prepared.known["linear_60"])
+        (outcome,) = workers.execute([run], on_progress=_ignore, workers=1, assets=["raw_batches"])
+    assert prepared.known == {"linear_60": ["BTCUSDT", "ETHUSDT", "SOLUSDT", "DOGEUSDT"]}
+    assert prepared.known["linear_60"] == known_symbols(instance, HOURLY)
+    assert outcome.run == run
+    assert outcome.run_id
+
+
+def test_a_worker_that_cannot_begin_is_one_sentence(world: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLINE_DATABASE_URL", "postgresql://127.0.0.1:1/nowhere")
+    with pytest.raises(StorageError, match=r"workers\.log"), RunWorkers(world) as workers:
+        workers.prepare([(HOURLY, ())])
+    assert "127.0.0.1" in (world.home / "dagster" / "workers.log").read_text()

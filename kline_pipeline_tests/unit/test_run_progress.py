@@ -9,7 +9,7 @@ from kline_pipeline.cli.run_progress import RunProgress
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.marks import pages_teller, read_pages
 from kline_pipeline.defs.ranges import RangeRun
-from kline_pipeline.defs.runs import RunEvent, RunOutcome
+from kline_pipeline.defs.run_messages import RunEvent, RunOutcome
 from kline_pipeline.market.interval import Interval
 
 HOURLY = Dataset("linear", Interval("60"), date(2024, 1, 1), "month", ("BTCUSDT", "ETHUSDT"))

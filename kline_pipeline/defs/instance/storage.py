@@ -7,8 +7,6 @@ dagster.yaml names `PooledPostgresStorage`, so that the UI, the daemon, the code
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final, Self
 
 from dagster import DagsterInstance
@@ -20,6 +18,7 @@ from dagster_postgres import DagsterPostgresStorage
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.defs.instance.check_states import EventLog
+from kline_pipeline.defs.instance.home import write_dagster_home
 
 _STATEMENT_TIMEOUT_MS: Final = 60_000
 _RECYCLE_S: Final = 3600
@@ -60,19 +59,6 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         database = connect(Settings.load())
         database.engine.dispose()  # Dagster connects by its own engines; the hold on an embedded server stays
         return cls(database, inst_data)
-
-
-def write_dagster_home(settings: Settings) -> Path:
-    """Write the packaged dagster.yaml to KLINE_HOME/dagster and return that folder, the DAGSTER_HOME."""
-    folder = settings.home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
-    packaged = (files("kline_pipeline") / "deploy" / "dagster.yaml").read_text()
-    target = folder / "dagster.yaml"
-    if not target.exists() or target.read_text() != packaged:
-        temporary = folder / f".dagster.yaml.{os.getpid()}"
-        temporary.write_text(packaged)
-        temporary.replace(target)
-    return folder
 
 
 @contextmanager
