@@ -119,6 +119,18 @@ class KlineSettings(BaseSettings):
         default=None, description="where alerts go: apprise URLs, blanks between them; log:// writes them to the log"
     )
     alert_severity: Literal["ERROR", "WARN"] = Field(default="ERROR", description="least severity that is alerted")
+    ops_requests_per_minute: int = Field(
+        default=60, ge=1, le=10**9, description="requests per minute that the ops service answers one client"
+    )
+    ops_trusted_proxies: Annotated[str | None, AfterValidator(locations.networks)] = Field(
+        default=None, description="addresses or networks of proxies whose X-Forwarded-For is believed, blanks between"
+    )
+    ops_token: Annotated[SecretStr | None, AfterValidator(locations.bearer_token)] = Field(
+        default=None, description="who asks the ops service must bear it; a secret"
+    )
+    probe_series: str = Field(
+        default="linear:BTCUSDT:1", description="series that the ops service asks for, blanks between; none: not any"
+    )
     log_format: Literal["console", "json"] | None = Field(
         default=None, description="console or json; console on a terminal, else json"
     )
@@ -140,6 +152,10 @@ class Settings:
         alert_urls: apprise URLs, each a secret; empty where alerts go nowhere.
         alert_severity: ERROR, or WARN to be told of warnings too.
         simulated: candles are simulated ones, kept apart under KLINE_HOME/simulated.
+        ops_requests_per_minute: as the variable.
+        ops_trusted_proxies: addresses or networks, each on its own; empty where no proxy is trusted.
+        ops_token: of the ops service, None where it asks for none. A secret.
+        probe_series: keys of series; empty where none is asked for.
         log_format, log_level: as the variables; log_format None means console on a terminal, else json.
     """
 
@@ -166,6 +182,11 @@ class Settings:
         told = kline.alert_urls.get_secret_value() if kline.alert_urls else ""
         self.alert_urls = tuple(SecretStr(url) for url in dict.fromkeys(told.split()))
         self.alert_severity = kline.alert_severity
+        self.ops_requests_per_minute = kline.ops_requests_per_minute
+        self.ops_trusted_proxies = tuple((kline.ops_trusted_proxies or "").split())
+        self.ops_token = kline.ops_token
+        wanted = "" if kline.probe_series == "none" else kline.probe_series
+        self.probe_series = tuple(dict.fromkeys(wanted.split()))
         self.log_format = kline.log_format
         self.log_level = kline.log_level
 

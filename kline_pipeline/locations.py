@@ -1,8 +1,13 @@
-"""What a URL or a path in a setting must look like, and what it resolves to; the settings are in config.py."""
+"""What a URL, a path or an address in a setting must look like, and what it resolves to; settings are in config.py."""
 
+import re
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Final
 
 from pydantic import SecretStr
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{8,}")  # what a header can carry (RFC 6750), and nobody guesses at once
 
 
 def http_url(value: str) -> str:
@@ -30,6 +35,33 @@ def postgres_url(value: SecretStr | None) -> SecretStr | None:
     """
     if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
         msg = "must be a postgresql:// URL"
+        raise ValueError(msg)
+    return value
+
+
+def networks(value: str | None) -> str | None:
+    """Return the addresses and networks as they are, blanks between them.
+
+    Raises:
+        ValueError: one is none.
+    """
+    for text in (value or "").split():
+        try:
+            ip_network(text)
+        except ValueError as exc:
+            msg = f"{exc}; write addresses or networks such as 10.0.0.7 or 10.0.0.0/8, with blanks between"
+            raise ValueError(msg) from None
+    return value
+
+
+def bearer_token(value: SecretStr | None) -> SecretStr | None:
+    """Return the token as it is.
+
+    Raises:
+        ValueError: a header cannot carry it, or it is too short to keep anybody out.
+    """
+    if value is not None and not _TOKEN.fullmatch(value.get_secret_value()):
+        msg = "must be at least 8 letters, digits or . _ ~ + / = -"
         raise ValueError(msg)
     return value
 

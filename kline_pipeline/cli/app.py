@@ -18,6 +18,7 @@ from kline_pipeline.cli import (
     rebuild,
     repair,
     series,
+    serve,
     simulate,
     up,
     verify,
@@ -61,6 +62,7 @@ app.command()(repair.repair)
 app.command()(rebuild.rebuild)
 app.command()(verify.verify)
 app.command()(accept.accept)
+app.command()(serve.serve)
 app.command()(simulate.simulate)
 app.add_typer(db.app, name="db")
 app.add_typer(cache.app, name="cache")

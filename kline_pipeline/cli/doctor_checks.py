@@ -26,6 +26,7 @@ from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.errors import Banned, KlineError, RateLimited
 from kline_pipeline.opening import paying
+from kline_pipeline.service.room import room
 
 logger = logging.getLogger(__name__)
 Verdict = Literal["ok", "warn", "FAIL"]
@@ -34,8 +35,6 @@ _TURN_S: Final = 9.0  # for a turn: longer than the quiet start of an hour, shor
 _SKEW_WARN_MS: Final = 1_000
 _SKEW_FAIL_MS: Final = 5_000  # the exchange refuses what was signed longer ago (bybit-v5.md 4)
 _ENDS_SOON: Final = timedelta(days=7)
-_FEW_BYTES: Final = 10 * 10**9
-_TOO_FEW_BYTES: Final = 10**9
 _CHECKS: Final = ("settings", "disk", "database", "request budget", "exchange", "clock", "API key", "alerts")
 
 
@@ -230,9 +229,10 @@ def key_seen(info: KeyInfo, now_ms: int) -> Seen:
 def room_seen(free_bytes: int, folder: Path) -> Seen:
     """Return what is to be said of the free bytes under a folder."""
     told = f"{free_bytes / 10**9:,.1f} GB are free under {folder}"
-    if free_bytes < _TOO_FEW_BYTES:
+    judged = room(free_bytes)
+    if judged == "too few":
         return "FAIL", f"{told}, too little to work with; free some, or set another KLINE_HOME"
-    return ("warn", f"{told}; free some before a large backfill") if free_bytes < _FEW_BYTES else ("ok", told)
+    return ("warn", f"{told}; free some before a large backfill") if judged == "few" else ("ok", told)
 
 
 def _revision(database: Database, where: str) -> tuple[str | None, Seen]:

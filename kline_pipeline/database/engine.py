@@ -112,7 +112,7 @@ def connect(settings: Settings, *, migrate: bool = True) -> Database:
         server = EmbeddedServer(settings.home)
         url = server.acquire()
     else:
-        url = _external(settings.database_url.get_secret_value())
+        url = external_url(settings.database_url.get_secret_value())
     database = Database(url, server)
     try:
         with database.translate_errors():
@@ -131,7 +131,12 @@ def has_database(settings: Settings) -> bool:
     return settings.database_url is not None or EmbeddedServer(settings.home).exists
 
 
-def _external(text_: str) -> URL:
+def external_url(text_: str) -> URL:
+    """Return the URL of KLINE_DATABASE_URL.
+
+    Raises:
+        ConfigError: it is none.
+    """
     try:
         return make_url(text_.replace("postgres://", "postgresql://", 1))
     except (ArgumentError, ValueError):  # whose words may hold the password
