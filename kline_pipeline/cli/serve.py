@@ -47,7 +47,7 @@ def _watching(settings: "Settings") -> "Iterator[tuple[Probes, LateDatabase]]":
     """Have the probes looking, at what may be away, for the length of the block."""
     from kline_pipeline.database.late import LateDatabase
     from kline_pipeline.defs.instance.heartbeats import Heartbeats
-    from kline_pipeline.service.exchange_looks import Exchange
+    from kline_pipeline.service.exchange import Exchange
     from kline_pipeline.service.watching import probe_series, probes_of
 
     series = probe_series(settings)
@@ -57,6 +57,7 @@ def _watching(settings: "Settings") -> "Iterator[tuple[Probes, LateDatabase]]":
         with probes_of(settings, database, exchange, series=series, heartbeats=Heartbeats(database)) as probes:
             yield probes, database
     finally:
+        exchange.close()
         database.close()
 
 

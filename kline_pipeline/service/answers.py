@@ -6,6 +6,7 @@ room much still can: that is degraded, and 200.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ class Answer:
     content: dict[str, Any]
 
 
+@cache
 def release() -> str:
     """Return the release of the package."""
     try:

@@ -55,7 +55,7 @@ def app_of(
     routes = [Route(path, _page(answer), methods=["GET"]) for path, answer in pages.items()]
     protection = Middleware(
         Protection,
-        limit=limit or RateLimit(settings.ops_requests_per_minute),
+        limit=RateLimit(settings.ops_requests_per_minute) if limit is None else limit,
         clients=Clients(settings.ops_trusted_proxies),
         token=settings.ops_token,
     )

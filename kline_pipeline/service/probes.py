@@ -104,7 +104,7 @@ class Probe:
         except KlineError as exc:
             look = self._failed(exc)
             self._tell(look)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - what a probe did not expect is told too, and it looks again
             look = self._failed(exc)
             self._tell(look, exc)
         else:

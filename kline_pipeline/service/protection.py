@@ -21,6 +21,7 @@ METRICS: Final = "/metrics"
 _TOKEN_FREE: Final = frozenset({LIVE, READY})
 _UNCOUNTED: Final = frozenset({LIVE, READY, METRICS})
 _LONGEST_URL: Final = 1024
+LARGEST_HEAD: Final = 16 * 1024  # of a request: its line and headers, bytes
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -43,7 +44,7 @@ class Protection:
         self._token = None if token is None else token.get_secret_value().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it: 401, 413, 414 or 429."""
+        """Answer a request, or refuse it: 401, 413, 414, 429 or 431."""
         if scope["type"] != "http":
             return
         path, headers = scope["path"], scope["headers"]
@@ -61,6 +62,8 @@ class Protection:
             await _refuse(send, 401, told, [(b"www-authenticate", b"Bearer")])
         elif len(scope.get("raw_path") or path) + len(scope["query_string"]) > _LONGEST_URL:
             await _refuse(send, 414, "the URL is too long")
+        elif sum(len(name) + len(value) for name, value in headers) > LARGEST_HEAD:
+            await _refuse(send, 431, "the headers are too large")
         elif _has_body(headers):
             # Not read: the connection ends with the answer.
             await _refuse(send, 413, "no page takes a body", [(b"connection", b"close")])

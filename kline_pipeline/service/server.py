@@ -12,8 +12,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kline_pipeline.errors import StorageError, UsageError
+from kline_pipeline.service.protection import LARGEST_HEAD
 
-_LARGEST_HEAD: Final = 16 * 1024  # of a request: its line and headers, bytes
 _MOST_CONNECTIONS: Final = 256
 _HEAD_S: Final = 10.0  # for a request to come, after the connection or after the answer before
 _ANSWER_S: Final = 30.0  # for an answer to be made and taken
@@ -161,7 +161,8 @@ def _config(app: ASGIApp, protocol: type[H11Protocol]) -> uvicorn.Config:
         "http": protocol,
         "ws": "none",
         "lifespan": "off",
-        "h11_max_incomplete_event_size": _LARGEST_HEAD,
+        # Counts while a head is incomplete; one that comes at once is measured in protection.
+        "h11_max_incomplete_event_size": LARGEST_HEAD,
         "limit_concurrency": _MOST_CONNECTIONS,
         "timeout_keep_alive": 5,
         "timeout_graceful_shutdown": _STOP_S,

@@ -7,7 +7,8 @@ from kline_pipeline.config import Settings
 from kline_pipeline.database.late import LateDatabase
 from kline_pipeline.errors import ConfigError
 from kline_pipeline.market.series import Series
-from kline_pipeline.service.exchange_looks import EXCHANGE_DOWN, Exchange
+from kline_pipeline.service.exchange import Exchange
+from kline_pipeline.service.exchange_looks import EXCHANGE_DOWN, series_look, time_look
 from kline_pipeline.service.looks import (
     DATABASE_DOWN,
     STORAGE_DOWN,
@@ -73,7 +74,7 @@ def probes_of(
             unknown=DATABASE_DOWN, clock_s=clock_s,
         ),
         Probe(
-            "exchange", exchange.time_look(), period_s=5, deadline_s=8, unknown=EXCHANGE_DOWN, clock_s=clock_s
+            "exchange", time_look(exchange), period_s=5, deadline_s=8, unknown=EXCHANGE_DOWN, clock_s=clock_s
         ),
         Probe(
             "snapshot_storage", storage_look(settings.snapshot_url), period_s=30, deadline_s=20,
@@ -85,5 +86,5 @@ def probes_of(
             clock_s=clock_s,
         ),
     ]  # fmt: skip
-    asked = [Probe(str(one), exchange.series_look(one), period_s=10, deadline_s=8, clock_s=clock_s) for one in series]
+    asked = [Probe(str(one), series_look(exchange, one), period_s=10, deadline_s=8, clock_s=clock_s) for one in series]
     return Probes(parts, asked)
