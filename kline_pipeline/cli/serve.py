@@ -37,9 +37,8 @@ def serve(
         with _watching(settings) as (probes, database):
             from kline_pipeline.service.app import app_of
 
-            server = OpsServer(app_of(settings, probes, _metrics(probes, database)), taken)
-            typer.echo(f"ops service: {server.url}/health")
-            server.run()
+            app = app_of(settings, probes, _metrics(probes, database))
+            OpsServer(app, taken, announce=lambda url: typer.echo(f"ops service: {url}/health")).run()
 
 
 @contextlib.contextmanager

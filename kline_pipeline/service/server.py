@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Final, Self
@@ -106,17 +107,25 @@ class OpsServer:
         url: of the pages.
     """
 
-    def __init__(self, app: ASGIApp, taken: socket.socket, *, protocol: type[H11Protocol] = Bounded) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        taken: socket.socket,
+        *,
+        protocol: type[H11Protocol] = Bounded,
+        announce: Callable[[str], object] = lambda _: None,
+    ) -> None:
         """Prepare; nothing is answered yet.
 
         Args:
             app: the pages.
             taken: see `bound`; closed at the end.
             protocol: of a connection.
+            announce: is told the URL when it is answered.
         """
         self.url = url_of(taken)
         self._socket = taken
-        self._server = _Server(_config(app, protocol))
+        self._server = _Server(_config(app, protocol), lambda: announce(self.url))
         self._thread = threading.Thread(target=self.run, name="ops service", daemon=True)
 
     def run(self) -> None:
@@ -146,12 +155,14 @@ class OpsServer:
 class _Server(uvicorn.Server):
     """uvicorn that says when it listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], object]) -> None:
         super().__init__(config)
+        self._announce = announce
         self.listening = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._announce()
         self.listening.set()
 
 

@@ -72,12 +72,12 @@ def test_who_goes_away_takes_the_page_from_nobody() -> None:
 
 
 def test_after_a_failure_it_is_made_again() -> None:
-    clock, pages = Seconds(), [ValueError("no"), b"page"]
+    clock, pages = Seconds(), iter([b"", b"page"])
 
     def make() -> bytes:
-        page = pages.pop(0)
-        if isinstance(page, Exception):
-            raise page
+        page = next(pages)
+        if not page:
+            raise ValueError
         return page
 
     flight = SingleFlight(make, clock_s=clock)
