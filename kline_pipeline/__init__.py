@@ -18,6 +18,7 @@ The map, in the order of the flow:
     direct/         past the flow: candles straight from the exchange, complete or an exception, without a database
     opening         everything these need, opened from the settings and closed in order
     api             the notebook: candles as pandas frames
+    service/        the ops service: health and metrics over HTTP; probes look in the background, pages never wait
 
     defs/           the same flow as Dagster assets, partitions, checks and runs; definitions: what Dagster loads
     cli/            the commands, one module each

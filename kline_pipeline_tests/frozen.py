@@ -2,9 +2,8 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kline_pipeline.config import BybitSettings, KlineSettings, Settings
@@ -54,6 +53,18 @@ class OwnServer:
 
     def _signal(self, number: signal.Signals) -> None:
         main = int((self._cluster.data / "postmaster.pid").read_text().split()[0])
-        children = subprocess.run(["pgrep", "-P", str(main)], capture_output=True, text=True, check=True).stdout
-        for pid in (main, *map(int, children.split())):
-            os.kill(pid, number)
+        for pid in (main, *_children(main)):
+            with suppress(ProcessLookupError):  # a session that has just ended
+                os.kill(pid, number)
+
+
+def _children(main: int) -> list[int]:
+    """Return the processes that a process has started and that run, as /proc has them."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # gone meanwhile
+            # pid (name) state parent ...; the name may hold anything
+            parent = stat.read_text().rpartition(")")[2].split()[1]
+            if int(parent) == main:
+                found.append(int(stat.parent.name))
+    return found

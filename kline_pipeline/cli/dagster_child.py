@@ -1,6 +1,6 @@
-"""`python -m kline_pipeline.cli.dagster_child PARENT MODULE ...`: a program of Dagster that ends with its parent.
+"""`python -m kline_pipeline.cli.dagster_child PARENT MODULE ...`: a program that ends with its parent.
 
-Without it a killed `up` would leave a webserver that keeps the port and a daemon that keeps launching runs.
+Without it a killed `up` would leave a webserver and a service that keep their ports, and a daemon that launches runs.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Dagster's webserver and daemon as children of `up`: started, watched, and stopped with everything they started."""
+"""The children of `up`: Dagster's webserver and daemon, and the ops service; started, watched, stopped with theirs."""
 
 import contextlib
 import os
@@ -21,6 +21,7 @@ from kline_pipeline.errors import KlineError, UsageError
 
 _START_S: Final = 120.0
 _STOP_S: Final = 15.0
+_TITLES: Final = {"webserver": "Dagster's UI", "daemon": "Dagster's daemon", "ops": "the ops service"}
 _ENDINGS: Final = (signal.SIGINT, signal.SIGTERM)
 # The name is part of what a run remembers: with another one its runs could not be executed again (dagster.md 8).
 _WORKSPACE: Final = """load_from:
@@ -36,11 +37,13 @@ class DagsterChildren:
 
     Attributes:
         url: of the UI.
+        ops_url: of the ops service, None where it is left out.
         processes: by name; each leads a process group of its own.
         logs: folder with a log file per child.
     """
 
     url: str
+    ops_url: str | None
     processes: dict[str, "subprocess.Popen[bytes]"]
     logs: Path
 
@@ -62,11 +65,15 @@ class DagsterChildren:
         """
         for name, process in self.processes.items():
             if process.poll() is not None:
-                raise KlineError(f"Dagster's {name} ended by itself: see {self.logs / f'{name}.log'}")
+                raise KlineError(f"{_TITLES[name]} ended by itself: see {self.logs / f'{name}.log'}")
 
 
-def check_port(port: int) -> None:
+def check_port(port: int, option: str = "--port") -> None:
     """Do nothing where the port is free.
+
+    Args:
+        port: of 127.0.0.1.
+        option: by which another one is given.
 
     Raises:
         UsageError: it is not.
@@ -76,12 +83,17 @@ def check_port(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as exc:
-            raise UsageError(f"port {port} cannot be used ({exc.strerror}): give another one with --port") from exc
+            raise UsageError(f"port {port} cannot be used ({exc.strerror}): give another one with {option}") from exc
 
 
 @contextmanager
-def dagster_children(settings: Settings, port: int) -> Iterator[DagsterChildren]:
-    """Run the webserver and the daemon for the length of the block, which begins when the UI answers.
+def dagster_children(settings: Settings, port: int, ops_port: int = 0) -> Iterator[DagsterChildren]:
+    """Run the webserver, the daemon and the ops service for the length of the block, which begins when both answer.
+
+    Args:
+        settings: of the KLINE_HOME.
+        port: of the UI on 127.0.0.1.
+        ops_port: of the ops service there; 0 leaves it out.
 
     Raises:
         KlineError: one of them does not start.
@@ -96,7 +108,9 @@ def dagster_children(settings: Settings, port: int) -> Iterator[DagsterChildren]
         "webserver": ["dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace)],
         "daemon": ["dagster._daemon", "run", "-w", str(workspace)],
     }
-    children = DagsterChildren(url, {}, folder)
+    if ops_port:
+        programs["ops"] = ["kline_pipeline.cli", "serve", "--port", str(ops_port)]
+    children = DagsterChildren(url, f"http://127.0.0.1:{ops_port}" if ops_port else None, {}, folder)
     try:
         for name, program in programs.items():
             children.processes[name] = _started(program, folder / f"{name}.log")
@@ -129,21 +143,27 @@ def _started(program: list[str], log: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "kline_pipeline.cli.dagster_child", str(os.getpid()), *program]
     with log.open("ab") as output:
         # A group of its own: Ctrl-C reaches this command first, which then stops the children and theirs.
-        return subprocess.Popen(  # noqa: S603 - Dagster's own programs
+        return subprocess.Popen(  # noqa: S603 - Dagster's programs and ours
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
 
 
 def _await_answer(children: DagsterChildren) -> None:
+    _await_page(children, "webserver", f"{children.url}/server_info")
+    if children.ops_url is not None:
+        _await_page(children, "ops", f"{children.ops_url}/health/live")
+
+
+def _await_page(children: DagsterChildren, name: str, page: str) -> None:
     until = time.monotonic() + _START_S
     while time.monotonic() < until:
         children.check()
         try:
-            with urllib.request.urlopen(f"{children.url}/server_info", timeout=2):  # noqa: S310 - loopback
+            with urllib.request.urlopen(page, timeout=2):  # noqa: S310 - loopback
                 return
         except OSError:
             time.sleep(0.2)
-    raise KlineError(f"Dagster's UI does not answer at {children.url}: see {children.logs / 'webserver.log'}")
+    raise KlineError(f"{_TITLES[name]} does not answer at {page}: see {children.logs / f'{name}.log'}")
 
 
 def _stop(children: DagsterChildren) -> None:

@@ -1,4 +1,4 @@
-"""`kline-pipeline up`: Dagster's UI and daemon over one KLINE_HOME, in front, until Ctrl-C."""
+"""`kline-pipeline up`: Dagster's UI and daemon and the ops service over one KLINE_HOME, in front, until Ctrl-C."""
 
 import contextlib
 from typing import TYPE_CHECKING, Annotated
@@ -15,8 +15,13 @@ def up(
     ctx: typer.Context,
     *,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI on 127.0.0.1.")] = 3000,
+    ops_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the ops service on 127.0.0.1; 0 leaves it out.")
+    ] = 8000,
 ) -> None:
-    """Run the database if it is the embedded one, migrate it, and serve Dagster's UI and daemon; Ctrl-C stops all.
+    """Run the database if it is the embedded one, migrate it, and Dagster's UI and daemon and the ops service.
+
+    Ctrl-C stops all.
 
     Example: kline-pipeline up --port 3000
     """
@@ -27,7 +32,11 @@ def up(
     url = f"http://127.0.0.1:{port}"
     with interruptible(), started(ctx) as settings, only_up(settings.home, settings.ui_url or url):
         check_port(port)
-        with _ready(settings), dagster_children(settings, port) as children:
+        if ops_port:
+            check_port(ops_port, "--ops-port")
+        with _ready(settings), dagster_children(settings, port, ops_port) as children:
+            if children.ops_url is not None:
+                typer.echo(f"ops service: {children.ops_url}/health")
             typer.echo(f"Dagster UI: {children.url}")
             typer.echo(f"KLINE_HOME: {settings.home}; logs in {settings.home / 'dagster'}")
             typer.echo("Ctrl-C stops all.")

@@ -182,5 +182,7 @@ def _config(app: ASGIApp, protocol: type[H11Protocol]) -> uvicorn.Config:
         # It would believe the X-Forwarded-For of anybody on this machine.
         "proxy_headers": False,
         "log_config": None,
+        # Its warnings are of requests that are none: anybody could fill the log.
+        "log_level": "error",
     }
     return uvicorn.Config(app, **options)

@@ -131,7 +131,7 @@ def watch(case: Case, env: Mapping[str, str], folder: Path, pictures: Path, *, t
     """Print what Dagster's UI counts of a case, and time its pages."""
     port = str(free_port())
     url = f"http://127.0.0.1:{port}"
-    with running(env, "up", "--port", port, says="Dagster UI", ends_by=signal.SIGTERM):
+    with running(env, "up", "--port", port, "--ops-port", "0", says="Dagster UI", ends_by=signal.SIGTERM):
         if case.name == "many":
             partition = f"{case.start}|{case.symbols[0]}"
             print(f"  a run of {partition} from the UI: {launch(url, case.keys, partition)}")

@@ -70,7 +70,7 @@ def world_after(folder: Path, arguments: Sequence[str]) -> Iterator[World]:
         assert done.returncode == 0, done.stderr
         (made,) = json.loads(done.stdout)["runs"]
         port = str(free_port())
-        with running(env, "up", "--port", port, says="Dagster UI", ends_by=signal.SIGTERM):
+        with running(env, "up", "--port", port, "--ops-port", "0", says="Dagster UI", ends_by=signal.SIGTERM):
             ui = DagsterUi(driver, f"http://127.0.0.1:{port}", pictures)
             yield World(ui, exchange, env, made["run_id"])
 

@@ -51,7 +51,7 @@ def _await_end(instance: DagsterInstance, run_id: str) -> DagsterRunStatus:
 
 def test_the_daemon_of_up_executes_what_detach_hands_over(env: dict[str, str], instance: DagsterInstance) -> None:
     port = free_port()
-    with running(env, "up", "--port", str(port), says="Dagster UI", ends_by=signal.SIGTERM):
+    with running(env, "up", "--port", str(port), "--ops-port", "0", says="Dagster UI", ends_by=signal.SIGTERM):
         # A dataset that the daemon has not loaded, and two runs of one partition each.
         done = run(
             {**env, "KLINE_RUN_PARTITIONS": "1"}, "backfill", "linear:BTCUSDT:240", *MONTHS, "--detach", "--json"

@@ -23,7 +23,7 @@ MONTHLY = Dataset("linear", Interval("1"), date(2024, 1, 1), "month", ("BTCUSDT"
 COMMANDS = (
     "up", "demo", "series add", "series list", "series remove", "backfill", "fetch", "coverage", "rebuild",
     "simulate", "db upgrade", "db current", "db shell", "db stop", "latest", "cache stats", "cache clear", "doctor",
-    "verify", "repair",
+    "verify", "repair", "serve",
 )  # fmt: skip
 
 

@@ -17,30 +17,35 @@ from kline_pipeline_tests.programs import environment, free_port, run, running
 
 # The browser tier ends its `up` by SIGTERM.
 def test_up_serves_until_ctrl_c_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    env, port = environment(tmp_path / "home"), free_port()
+    env, port, ops = environment(tmp_path / "home"), free_port(), free_port()
     home = tmp_path / "home" / "simulated"
+    ports = ("--port", str(port), "--ops-port", str(ops))
 
-    with running(env, "--simulate", "up", "--port", str(port), says="Dagster UI", ends_by=signal.SIGINT) as told:
+    with running(env, "--simulate", "up", *ports, says="Dagster UI", ends_by=signal.SIGINT) as told:
         assert told.endswith(f"http://127.0.0.1:{port}")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info") as answer:
             assert "dagster_version" in json.load(answer)
+        with urllib.request.urlopen(f"http://127.0.0.1:{ops}/health/live") as answer:
+            assert json.load(answer)["status"] == "ok"
         assert running_up(home) == f"http://127.0.0.1:{port}"
         simulator = json.loads((home / "simulator.json").read_text())["url"]
-        second = run(env, "--simulate", "up", "--port", str(free_port()))
+        second = run(env, "--simulate", "up", "--port", str(free_port()), "--ops-port", "0")
         stop = run(env, "--simulate", "db", "stop")
 
     assert (second.returncode, stop.returncode) == (1, 1)
     assert str(home) in second.stderr
     assert second.stderr.count("\n") == stop.stderr.count("\n") == 1
-    for url in (f"http://127.0.0.1:{port}/server_info", f"{simulator}/_sim/stats"):
+    pages = (f"http://127.0.0.1:{port}/server_info", f"http://127.0.0.1:{ops}/health", f"{simulator}/_sim/stats")
+    for url in pages:
         with pytest.raises(OSError, match="refused"):
             urllib.request.urlopen(url)
     assert cluster(home).state() == "absent"
 
 
-def test_a_killed_up_takes_dagster_with_it(tmp_path: Path) -> None:
-    env, port = environment(tmp_path / "home"), free_port()
-    with running(env, "up", "--port", str(port), says="Dagster UI", ends_by=signal.SIGKILL):
+def test_a_killed_up_takes_its_children_with_it(tmp_path: Path) -> None:
+    env, port, ops = environment(tmp_path / "home"), free_port(), free_port()
+    ports = ("--port", str(port), "--ops-port", str(ops))
+    with running(env, "up", *ports, says="Dagster UI", ends_by=signal.SIGKILL):
         pass
 
     with (tmp_path / "home" / "postgres.lock").open() as users:
@@ -48,17 +53,20 @@ def test_a_killed_up_takes_dagster_with_it(tmp_path: Path) -> None:
 
     assert run(env, "db", "stop").returncode == 0
     check_port(port)
+    check_port(ops)
 
 
-def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--port", "--ops-port"])
+def test_a_port_in_use_is_one_sentence(tmp_path: Path, option: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = run(environment(tmp_path / "home"), "up", "--port", str(port))
+        ports = {"--port": str(free_port()), "--ops-port": str(free_port()), option: str(port)}
+        done = run(environment(tmp_path / "home"), "up", *(word for pair in ports.items() for word in pair))
 
     assert done.returncode == 2
     assert f"port {port}" in done.stderr
-    assert "--port" in done.stderr
+    assert f"with {option}" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "home" / "postgres").exists()
