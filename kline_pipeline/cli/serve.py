@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from kline_pipeline.config import Settings
-    from kline_pipeline.database.late import LateDatabase
+    from kline_pipeline.service.metrics_page import MetricsPage
     from kline_pipeline.service.probes import Probes
 
 
@@ -34,43 +34,40 @@ def serve(
     with contextlib.suppress(KeyboardInterrupt), interruptible(), started(ctx) as settings, bound(host, port) as taken:
         if settings.ops_token is None and not is_loopback(taken):
             say("whoever reaches this address may read the pages: set KLINE_OPS_TOKEN, or listen on 127.0.0.1")
-        with _watching(settings) as (probes, database):
+        with _watching(settings) as (probes, metrics):
             from kline_pipeline.service.app import app_of
 
-            app = app_of(settings, probes, _metrics(probes, database))
+            app = app_of(settings, probes, metrics.render)
             OpsServer(app, taken, announce=lambda url: typer.echo(f"ops service: {url}/health")).run()
+            metrics.end()
 
 
 @contextlib.contextmanager
-def _watching(settings: "Settings") -> "Iterator[tuple[Probes, LateDatabase]]":
+def _watching(settings: "Settings") -> "Iterator[tuple[Probes, MetricsPage]]":
     """Have the probes looking, at what may be away, for the length of the block."""
+    import time
+
     from kline_pipeline.database.late import LateDatabase
-    from kline_pipeline.defs.instance.heartbeats import Heartbeats
+    from kline_pipeline.defs.instance.memory import DagsterMemory
     from kline_pipeline.service.exchange import Exchange
+    from kline_pipeline.service.metrics_page import MetricsPage
     from kline_pipeline.service.watching import probe_series, probes_of
 
     series = probe_series(settings)
     database = LateDatabase(settings)
-    exchange = Exchange(settings, database)
+    exchange, dagster = Exchange(settings, database), DagsterMemory(database)
     try:
-        with probes_of(settings, database, exchange, series=series, heartbeats=Heartbeats(database)) as probes:
-            yield probes, database
+        with probes_of(settings, database, exchange, series=series, heartbeats=dagster) as probes:
+            yield (
+                probes,
+                MetricsPage(
+                    settings,
+                    database.current,
+                    database.tally,
+                    lambda: time.time_ns() // 1_000_000,
+                    (probes.readings, dagster.run_readings),
+                ),
+            )
     finally:
         exchange.close()
         database.close()
-
-
-def _metrics(probes: "Probes", database: "LateDatabase") -> "Callable[[], bytes]":
-    """Return what makes the page of metrics."""
-    del database
-
-    def page() -> bytes:
-        lines: dict[str, list[str]] = {}
-        for reading in probes.readings():
-            name = reading.metric.name
-            told = ",".join(f'{label}="{value}"' for label, value in reading.labels)
-            head = [f"# HELP {name} {reading.metric.about}", f"# TYPE {name} {reading.metric.kind}"]
-            lines.setdefault(name, head).append(f"{name}{{{told}}} {reading.value!r}")
-        return "".join(f"{line}\n" for block in lines.values() for line in block).encode()
-
-    return page

@@ -17,6 +17,7 @@ from kline_pipeline.database import migrate
 from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database, external_url
 from kline_pipeline.errors import DatabaseUnavailable
+from kline_pipeline.metrics import Tally
 
 _BEGINNING_S: Final = 120.0  # making a cluster and its tables; who breaks that off only makes it longer
 _STOPPING_S: Final = 5.0
@@ -28,6 +29,9 @@ class LateDatabase:
     One thread looks; all others are given the database only while the last look found it, so they wait for nothing
     that is known to be away. The embedded server is started where it does not run, and brought to the newest
     revision, as every command does; a server of KLINE_DATABASE_URL is looked at alone.
+
+    Attributes:
+        tally: what the process counts, whichever server it finds.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -36,6 +40,7 @@ class LateDatabase:
         Raises:
             ConfigError: KLINE_DATABASE_URL is no URL.
         """
+        self.tally = Tally()
         self._server = EmbeddedServer(settings.home) if settings.database_url is None else None
         self._database: Database | None = None
         self._looking: Database | None = None
@@ -128,6 +133,7 @@ class LateDatabase:
 
     def _open(self, database: Database, looking: Database) -> None:
         self._database, self._looking = database, looking
+        database.tally = looking.tally = self.tally
         self._sessions = [Sessions(database.engine), Sessions(looking.engine)]
 
 

@@ -8,7 +8,7 @@ added by whoever ends a day later. A total never falls: it is a sum of rows that
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Final
 from uuid import uuid4
 
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from kline_pipeline.database.engine import Database
+from kline_pipeline.metrics import Tally
 
 EVERY_S: Final = 2.0
 _LEAVE_S: Final = 5.0  # a frozen server never answers
@@ -60,41 +61,50 @@ class Counted:
         source: names the process; another one after its row was taken for that of a dead one.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, tally: Tally) -> None:
         """Begin; nothing is written.
 
         Args:
-            database: migrated; its tally is what the process counts.
+            tally: what the process counts.
         """
         self.source = uuid4().hex
-        self._database = database
+        self._tally = tally
+        self._turn = Lock()
         self._before: Mapping[str, float] = {}  # counted under another source
         self._written: dict[str, float] | None = None
 
-    def flush(self) -> None:
+    def flush(self, database: Database) -> None:
         """Write what has been counted since the beginning; nothing happens where that has not changed.
+
+        Args:
+            database: migrated.
 
         Raises:
             SQLAlchemyError: the database does not take it; the next flush writes all of it.
         """
-        values = self._database.tally.values()
-        if values and values != self._written:
-            self._write(values, last=False)
+        with self._turn:
+            values = self._tally.values()
+            if values and values != self._written:
+                self._write(database, values, last=False)
 
-    def end(self) -> None:
+    def end(self, database: Database) -> None:
         """Flush for the last time, and add the row to that of all that have ended, in one transaction.
+
+        Args:
+            database: migrated.
 
         Raises:
             SQLAlchemyError: the database does not take it; what was flushed before is kept.
         """
-        with self._database.tally.handed_over() as values:
-            if values:
-                self._write(values, last=True)
-        self.source, self._before, self._written = uuid4().hex, {}, None
+        with self._turn:
+            with self._tally.handed_over() as values:
+                if values:
+                    self._write(database, values, last=True)
+            self.source, self._before, self._written = uuid4().hex, {}, None
 
-    def _write(self, values: dict[str, float], *, last: bool) -> None:
+    def _write(self, database: Database, values: dict[str, float], *, last: bool) -> None:
         source, before = self.source, self._before
-        with self._database.engine.begin() as connection:
+        with database.engine.begin() as connection:
             if self._written is None:
                 connection.execute(_FIRST, _row(source, values, before))
             elif not connection.execute(_AGAIN, _row(source, values, before)).rowcount:
@@ -123,14 +133,14 @@ def kept(database: Database, *, every_s: float = EVERY_S) -> Iterator[Counted]:
         database: migrated.
         every_s: between two flushes; what a killed process loses at most.
     """
-    counted, done = Counted(database), Event()
+    counted, done = Counted(database.tally), Event()
 
     def keep() -> None:
         while not done.wait(every_s):
             with suppress(SQLAlchemyError):
-                counted.flush()
+                counted.flush(database)
         with suppress(SQLAlchemyError):
-            counted.end()
+            counted.end(database)
 
     thread = Thread(target=keep, name="fetch stats", daemon=True)
     thread.start()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from kline_pipeline.bybit.client import BybitClient
-from kline_pipeline.bybit.ratelimit import Budget, Lag, no_lag
+from kline_pipeline.bybit.ratelimit import Budget, Lag, Standing, no_lag
 from kline_pipeline.config import Settings
 from kline_pipeline.database.late import LateDatabase
 from kline_pipeline.opening import budget_of
@@ -45,6 +45,10 @@ class Patience:
     def slow_down(self, reason: str) -> None:
         """Halve the pace of everybody; see Budget."""
         self._budget.slow_down(reason)
+
+    def standing(self) -> Standing:
+        """Return how it stands; see Budget."""
+        return self._budget.standing()
 
 
 class Exchange:
@@ -91,7 +95,12 @@ class Exchange:
                 bybit = self._settings.bybit
                 once = {"retry_max_attempts": 1, "timeout_s": min(_TIMEOUT_S, bybit.timeout_s)}
                 self._patience = Patience(self._budget_of(self._settings, database))
-                self._client = BybitClient(bybit.model_copy(update=once), budget=self._patience, clock_ms=self.clock_ms)
+                self._client = BybitClient(
+                    bybit.model_copy(update=once),
+                    budget=self._patience,
+                    clock_ms=self.clock_ms,
+                    tally=self._database.tally,
+                )
                 self._of = database
             return self._client, self._patience
 

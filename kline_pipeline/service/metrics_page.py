@@ -1,21 +1,26 @@
 """Where the page of /metrics gets its facts: PostgreSQL, the request budget, and whoever else has readings."""
 
 import importlib.metadata
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import Thread
+from typing import Final
 
 from kline_pipeline import datasets
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
-from kline_pipeline.errors import KlineError
+from kline_pipeline.errors import DatabaseUnavailable, DatasetsError, KlineError
 from kline_pipeline.evidence import observed
 from kline_pipeline.evidence.fetch_stats import Counted, totals
 from kline_pipeline.evidence.fetch_stats_files import collect
-from kline_pipeline.metrics import BUILD, COOL_DOWN, DATABASE_UP, PACE_SHARE, Reading
+from kline_pipeline.metrics import BUILD, COOL_DOWN, DATABASE_UP, PACE_SHARE, Reading, Tally
 from kline_pipeline.opening import paying
 from kline_pipeline.service.exposition import page
 
+logger: Final = logging.getLogger(__name__)
+_END_S: Final = 3.0
 Readings = Callable[[], Iterable[Reading]]
 
 
@@ -25,40 +30,48 @@ class MetricsPage:
 
     Attributes:
         settings: of the KLINE_HOME.
-        database: gives the database, migrated, always the same one; raises a KlineError where there is none.
+        database: gives the database; raises DatabaseUnavailable where it is away.
+        tally: what this process counts, kept by this page and by nobody else.
         clock_ms: UTC.
-        more: readings of others, which raise nothing.
+        more: readings of others; what one cannot know it leaves out, or raises a KlineError.
     """
 
     settings: Settings
     database: Callable[[], Database]
+    tally: Tally
     clock_ms: Callable[[], int]
     more: Sequence[Readings] = ()
-    _counted: Counted | None = field(default=None)
+    _counted: Counted = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._counted = Counted(self.tally)
 
     def render(self) -> bytes:
         """Return the page; without a database that answers it has no counters, and says so."""
-        readings = [one for source in self.more for one in source()]
-        readings.append(Reading(BUILD, 1, (("version", importlib.metadata.version("kline-pipeline")),)))
+        readings = [Reading(BUILD, 1, (("version", importlib.metadata.version("kline-pipeline")),))]
+        for source in self.more:
+            with suppress(KlineError):
+                readings += source()
         counted = None
         try:
             counted, stored = self._stored()
             readings += stored
-        except KlineError:
-            readings = [one for one in readings if one.metric is not DATABASE_UP]
+        except DatabaseUnavailable:
             readings.append(Reading(DATABASE_UP, 0))
+        except KlineError as exc:  # it answers, but has no tables of ours
+            logger.warning("the database has no metrics", extra={"reason": str(exc)})
         return page(counted, readings)
 
     def _stored(self) -> tuple[dict[str, float], list[Reading]]:
         database = self.database()
-        declared = datasets.load(self.settings.datasets_file)
+        declared: Sequence[datasets.Dataset] = ()
+        with suppress(DatasetsError):  # freshness is left out; everything else does not depend on it
+            declared = datasets.load(self.settings.datasets_file)
         collect(database, self.settings.home)
-        if self._counted is None:
-            self._counted = Counted(database)
         found = [Reading(DATABASE_UP, 1), *observed.pool_readings(database)]
         with database.translate_errors():
             # What the page shows must stand a kill of this process, or a counter would fall.
-            self._counted.flush()
+            self._counted.flush(database)
             with database.engine.begin() as connection:
                 counted = totals(connection)
                 found += observed.readings(connection, declared, now_ms=self.clock_ms())
@@ -68,7 +81,14 @@ class MetricsPage:
         return counted, found
 
     def end(self) -> None:
-        """Keep the last counts of this process; nothing is kept where the database does not answer."""
-        if self._counted is not None:
-            with suppress(KlineError), self.database().translate_errors():
-                self._counted.end()
+        """Keep the last counts of this process; nothing is kept where the database does not answer, or hangs."""
+
+        def keep() -> None:
+            with suppress(KlineError):
+                database = self.database()
+                with database.translate_errors():
+                    self._counted.end(database)
+
+        ending = Thread(target=keep, name="last counts", daemon=True)
+        ending.start()
+        ending.join(_END_S)

@@ -51,22 +51,22 @@ def other(database: Database) -> Iterator[Database]:
 
 
 def test_to_flush_twice_counts_once(database: Database) -> None:
-    counted = Counted(database)
+    counted = Counted(database.tally)
     database.tally.add(ROWS_WRITTEN, 3, sink="postgres")
-    counted.flush()
-    counted.flush()
+    counted.flush(database)
+    counted.flush(database)
     database.tally.add(ROWS_WRITTEN, 4, sink="postgres")
-    counted.flush()
+    counted.flush(database)
     assert counts(database) == {ROWS: 7}
 
 
 def test_what_was_written_and_not_acknowledged_is_counted_once(database: Database) -> None:
     # A commit whose answer is lost: the process does not know that it was written, and writes it again.
-    counted = Counted(database)
+    counted = Counted(database.tally)
     database.tally.add(ROWS_WRITTEN, 3, sink="postgres")
-    counted.flush()
+    counted.flush(database)
     counted._written = None
-    counted.flush()
+    counted.flush(database)
     assert counts(database) == {ROWS: 3}
 
 
@@ -81,46 +81,46 @@ def test_the_counts_of_processes_that_end_are_one_row(database: Database, other:
 
 def test_a_killed_process_keeps_what_it_flushed_and_is_added_after_a_day(database: Database, other: Database) -> None:
     other.tally.add(ROWS_WRITTEN, 2, sink="postgres")
-    Counted(other).flush()  # and it is never heard of again
+    Counted(other.tally).flush(other)  # and it is never heard of again
     database.tally.add(ROWS_WRITTEN, 1, sink="postgres")
-    Counted(database).end()
+    Counted(database.tally).end(database)
     assert (counts(database), sources(database)) == ({ROWS: 3}, 2)
     with database.engine.begin() as connection:
         connection.execute(text("update kline.fetch_stats set flushed_at = flushed_at - interval '25 hours'"))
     with Database(database.url, None) as later:
         later.tally.add(ROWS_WRITTEN, 1, sink="postgres")
-        Counted(later).end()
+        Counted(later.tally).end(later)
     assert (counts(database), sources(database)) == ({ROWS: 4}, 1)
 
 
 def test_a_process_that_was_taken_for_dead_goes_on_and_counts_nothing_twice(
     database: Database, other: Database
 ) -> None:
-    sleeper = Counted(other)
+    sleeper = Counted(other.tally)
     other.tally.add(ROWS_WRITTEN, 2, sink="postgres")
-    sleeper.flush()
+    sleeper.flush(other)
     with database.engine.begin() as connection:
         connection.execute(text("update kline.fetch_stats set flushed_at = flushed_at - interval '25 hours'"))
     database.tally.add(ROWS_WRITTEN, 1, sink="postgres")
-    Counted(database).end()
+    Counted(database.tally).end(database)
     for total in (4, 5):
         other.tally.add(ROWS_WRITTEN, 1, sink="postgres")
-        sleeper.flush()
+        sleeper.flush(other)
         assert counts(database) == {ROWS: total}
-    sleeper.end()
+    sleeper.end(other)
     assert (counts(database), sources(database)) == ({ROWS: 5}, 1)
 
 
 def test_a_total_never_falls_when_a_process_ends(database: Database, other: Database) -> None:
     seen = 0.0
     for one in (database, other):
-        counted = Counted(one)
+        counted = Counted(one.tally)
         for number in range(1, 30):
             one.tally.observe(REQUEST_SECONDS, 0.1 / number, kind="kline")
-            counted.flush()
+            counted.flush(one)
             assert counts(database)[SUM] >= seen
             seen = counts(database)[SUM]
-        counted.end()
+        counted.end(one)
         assert counts(database)[SUM] == seen
 
 

@@ -15,7 +15,7 @@ from kline_pipeline.config import BybitSettings, KlineSettings, Settings
 from kline_pipeline.database import migrate
 from kline_pipeline.database.engine import Database
 from kline_pipeline.database.late import LateDatabase
-from kline_pipeline.defs.instance.heartbeats import Heartbeats, oldest_age_s
+from kline_pipeline.defs.instance.memory import DagsterMemory, oldest_age_s
 from kline_pipeline.errors import ConfigError, DatabaseUnavailable
 from kline_pipeline.service.looks import daemon_look, database_look
 from kline_pipeline_tests.frozen import OwnServer
@@ -207,7 +207,7 @@ def test_a_frozen_embedded_server_is_left_behind_soon(tmp_path: Path) -> None:
 
 def test_heartbeats_of_the_daemon_have_an_age(settings: Settings, database: Database) -> None:
     late = LateDatabase(settings)
-    heartbeats = Heartbeats(late, clock_s=lambda: 1000.0)
+    heartbeats = DagsterMemory(late, clock_s=lambda: 1000.0)
     look = daemon_look(heartbeats.age_s)
     assert look().status == "degraded"  # nobody has looked whether the database is there
     late.look()
@@ -225,7 +225,7 @@ def test_heartbeats_of_the_daemon_have_an_age(settings: Settings, database: Data
     assert look().status == "ok"
     assert look().readings[0].value == 20
 
-    late_look = daemon_look(Heartbeats(late, clock_s=lambda: 1100.0).age_s)()
+    late_look = daemon_look(DagsterMemory(late, clock_s=lambda: 1100.0).age_s)()
     assert late_look.status == "failed"
     late.close()
 
@@ -235,7 +235,7 @@ def test_a_database_without_tables_of_dagster_has_no_heartbeat(server: Database,
     late = LateDatabase(of(url, tmp_path))
     late.look()
 
-    assert Heartbeats(late).age_s() is None
+    assert DagsterMemory(late).age_s() is None
     late.close()
 
 

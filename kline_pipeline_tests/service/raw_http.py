@@ -3,6 +3,7 @@
 import random
 import socket
 import string
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 PAGES = ("/health", "/health/bybit", "/health/live", "/health/ready", "/metrics")
@@ -30,14 +31,13 @@ def sent(url: str, data: bytes, *, half_close: bool = True) -> bytes:
     address = urlsplit(url)
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=_PATIENCE_S) as connection:
         got = bytearray()
-        try:
+        with suppress(OSError):  # cut off before all was sent, which is no reason not to read
             connection.sendall(data)
             if half_close:
                 connection.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
             while part := connection.recv(65536):
                 got += part
-        except ConnectionError:  # cut off before all was sent
-            pass
         return bytes(got)
 
 

@@ -13,7 +13,7 @@ from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell
 from kline_pipeline.errors import DatabaseUnavailable
 from kline_pipeline.evidence.fetch_stats import kept
-from kline_pipeline.metrics import COUNTED, FRESHNESS, METRICS, MOST_SERIES, Reading, sample_names
+from kline_pipeline.metrics import COUNTED, FRESHNESS, METRICS, MOST_SERIES, Reading, Tally, sample_names
 from kline_pipeline.service.exposition import page
 from kline_pipeline.service.metrics_page import MetricsPage
 from kline_pipeline_tests.outcomes import requests_told
@@ -44,7 +44,7 @@ def sim(settings: Settings, database: Database) -> Iterator[World]:
 
 
 def page_of(one: World, database: Database, now: str = "2024-04-10 12:34:56") -> MetricsPage:
-    return MetricsPage(one.settings, lambda: database, lambda: ms(now))
+    return MetricsPage(one.settings, lambda: database, database.tally, lambda: ms(now))
 
 
 def samples(content: bytes) -> dict[str, float]:
@@ -125,7 +125,7 @@ def test_without_a_database_the_page_has_no_counters_and_says_so(sim: World) -> 
     def gone() -> Database:
         raise DatabaseUnavailable("no server answers")
 
-    found = samples(MetricsPage(sim.settings, gone, lambda: 0).render())
+    found = samples(MetricsPage(sim.settings, gone, Tally(), lambda: 0).render())
     assert found["kline_database_up"] == 0
     assert not any(key.startswith(name) for metric in COUNTED for name in sample_names(metric) for key in found)
 

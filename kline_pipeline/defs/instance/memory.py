@@ -1,7 +1,8 @@
-"""How old the heartbeat of Dagster's daemon is, read without opening an instance, which would make tables."""
+"""What Dagster remembers of its daemon and its runs, read without opening an instance, which would make tables."""
 
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Final
 
 from dagster_postgres import PostgresRunStorage
@@ -10,14 +11,16 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from kline_pipeline.database.engine import Database
 from kline_pipeline.database.late import LateDatabase, Sessions
+from kline_pipeline.defs.instance.run_readings import run_readings
 from kline_pipeline.errors import DatabaseUnavailable
+from kline_pipeline.metrics import Reading
 
 _CONNECT_TIMEOUT_S: Final = "5"
 Beat = tuple[str, float]  # who, and when in Unix seconds
 
 
-class Heartbeats:
-    """The heartbeats of the daemon on one database; for one thread, and one that breaks it off.
+class DagsterMemory:
+    """Daemon and runs of Dagster on one database; for two threads, and one that breaks off what hangs.
 
     Args:
         database: which Dagster works on too.
@@ -47,6 +50,20 @@ class Heartbeats:
         except OperationalError as exc:
             raise DatabaseUnavailable("the database does not answer when asked for heartbeats of the daemon") from exc
         return oldest_age_s([(beat.daemon_id or "", beat.timestamp) for beat in beats], self._clock_s())
+
+    def run_readings(self) -> list[Reading]:
+        """Return what there is to say of Dagster's runs; nothing where it has made no tables yet.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        storage = self._opened(self._database.current())
+        try:
+            return run_readings(storage, now=datetime.fromtimestamp(self._clock_s(), tz=UTC))
+        except ProgrammingError:
+            return []
+        except OperationalError as exc:
+            raise DatabaseUnavailable("the database does not answer when asked for Dagster's runs") from exc
 
     def give_up(self) -> None:
         """Break off a question that hangs, from another thread."""

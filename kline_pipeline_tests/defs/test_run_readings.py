@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster import DagsterInstance
 
-from kline_pipeline.defs.observed import run_readings
+from kline_pipeline.defs.instance.run_readings import run_readings
 from kline_pipeline.metrics import RUN_SECONDS, RUN_STATUSES, RUNS
 
 
@@ -35,7 +35,7 @@ def test_runs_of_the_last_day_are_counted_by_status(instance: DagsterInstance) -
     instance.create_run_for_job(good)
     now = datetime.now(tz=UTC)
 
-    found = run_readings(instance, now=now)
+    found = run_readings(instance.run_storage, now=now)
 
     counts = {dict(one.labels)["status"]: one.value for one in found if one.metric is RUNS}
     assert counts == dict.fromkeys(RUN_STATUSES, 0) | {"success": 2, "failure": 1, "queued": 1}
@@ -46,6 +46,6 @@ def test_runs_of_the_last_day_are_counted_by_status(instance: DagsterInstance) -
 
 def test_older_runs_are_not_counted_and_no_run_has_no_duration(instance: DagsterInstance) -> None:
     good.execute_in_process(instance=instance)
-    found = run_readings(instance, now=datetime.now(tz=UTC) + timedelta(days=2))
+    found = run_readings(instance.run_storage, now=datetime.now(tz=UTC) + timedelta(days=2))
     assert [one.value for one in found] == [0] * len(RUN_STATUSES)
     assert {one.metric for one in found} == {RUNS}

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterRunStatus, RunsFilter
+from dagster._core.storage.runs import RunStorage
 
 from kline_pipeline.metrics import RUN_SECONDS, RUN_STATUSES, RUNS, Reading
 
@@ -23,16 +24,16 @@ _STATUSES: Final[Mapping[DagsterRunStatus, str]] = {
 _QUANTILES: Final = {"0.5": 0.5, "0.9": 0.9, "1": 1.0}
 
 
-def run_readings(instance: DagsterInstance, *, now: datetime) -> list[Reading]:
+def run_readings(storage: RunStorage, *, now: datetime) -> list[Reading]:
     """Return how many runs of the last day have each status, and how long those took that have ended.
 
     Args:
-        instance: of the database.
+        storage: of Dagster's runs.
         now: UTC.
     """
     since = RunsFilter(updated_after=now.astimezone(UTC) - _DAY)
     counts, took_s = dict.fromkeys(RUN_STATUSES, 0), []
-    for record in instance.get_run_records(since, limit=_MOST_RUNS):
+    for record in storage.get_run_records(since, limit=_MOST_RUNS):
         status = _STATUSES.get(record.dagster_run.status)
         if status is not None:
             counts[status] += 1
