@@ -16,7 +16,7 @@ from kline_pipeline.errors import StorageError, UsageError
 from kline_pipeline.service.protection import LARGEST_HEAD
 
 _MOST_CONNECTIONS: Final = 256
-_HEAD_S: Final = 10.0  # for a request to come, after the connection or after the answer before
+_HEAD_S: Final = 5.0  # for a request to come, after the connection or after the answer before
 _ANSWER_S: Final = 30.0  # for an answer to be made and taken
 _STOP_S: Final = 2
 _START_S: Final = 10.0

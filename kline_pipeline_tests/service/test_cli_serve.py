@@ -119,20 +119,26 @@ def test_it_begins_with_nothing_there_and_ends_soon_while_looks_hang(silent: int
     hanging = variables(f"http://127.0.0.1:{silent}", f"postgresql://me:{CANARY}@127.0.0.1:{silent}/db")
     env = environment(tmp_path / "home", **hanging)
     for number in (signal.SIGTERM, signal.SIGINT):
-        serving = subprocess.Popen(
-            command("serve", "--port", "0"), env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        with (tmp_path / "log").open("w") as log:
+            serving = subprocess.Popen(
+                command("serve", "--port", "0"), env=env, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         assert serving.stdout is not None
         url = address(serving.stdout.readline().strip())
         status, content = asked(f"{url}/health")
         assert (status, content["status"]) == (503, "failed")
         assert asked(f"{url}/health/live")[0] == 200
+        awaited(url, lambda _, parts: parts["disk"] != "failed")
 
         began_s = time.monotonic()
         serving.send_signal(number)
         assert serving.wait(_PATIENCE_S) == 0
         assert time.monotonic() - began_s < 8
         serving.stdout.close()
+        written = (tmp_path / "log").read_text()
+        assert '"probe": "disk"' in written
+        assert CANARY not in written
+        assert "Traceback" not in written
 
 
 def test_alone_it_starts_the_embedded_server_and_stops_it(tmp_path: Path) -> None:
