@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -234,6 +235,18 @@ class Settings:
         other = object.__new__(Settings)
         other.__dict__.update(self.__dict__, datasets_file=path.absolute())
         return other
+
+
+def known_variables() -> set[str]:
+    """Return the name of every variable that is read."""
+    models = (("BYBIT_", BybitSettings), ("KLINE_", KlineSettings))
+    return {prefix + name.upper() for prefix, model in models for name in model.model_fields}
+
+
+def given_variables() -> set[str]:
+    """Return the names beginning with BYBIT_ or KLINE_ that the environment or `.env` has, read or not."""
+    names = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    return {name for name in names if name.startswith(("BYBIT_", "KLINE_"))}
 
 
 def user_cache_folder() -> Path:

@@ -12,6 +12,7 @@ from kline_pipeline.cli import (
     coverage,
     db,
     demo,
+    deploy,
     doctor,
     fetch,
     latest,
@@ -66,6 +67,7 @@ app.command()(serve.serve)
 app.command()(simulate.simulate)
 app.add_typer(db.app, name="db")
 app.add_typer(cache.app, name="cache")
+app.add_typer(deploy.app, name="deploy")
 app.command()(doctor.doctor)
 
 

@@ -1,4 +1,4 @@
-"""`kline-pipeline doctor`: what works here, what does not, and what to do; the checks are in doctor_checks."""
+"""`kline-pipeline doctor`: what works here, what does not, and what to do; the checks are in checkup."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from kline_pipeline.cli.doctor_checks import Finding
+    from kline_pipeline.cli.checkup.finding import Finding
 
 
 def doctor(
@@ -14,9 +14,10 @@ def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")] = False,
 ) -> None:
-    """Check settings, disk, database, exchange, clock and API key; exit code 1 if something does not work.
+    """Check settings, disk, database, Dagster, exchange, stores and alerts; exit code 1 if something does not work.
 
-    Nothing is changed: no table is made, no server started. The exchange is asked for its time and about the key.
+    Nothing is changed: no table is made, no server started; an object store is tried with a file that is deleted again.
+    The exchange is asked for its time and about the key. What hangs is left after 20 seconds.
 
     Example: kline-pipeline doctor
     """
@@ -32,7 +33,7 @@ def doctor(
 
 
 def _findings(*, simulated: bool) -> "list[Finding]":
-    from kline_pipeline.cli.doctor_checks import examine, without_settings
+    from kline_pipeline.cli.checkup.examination import examine, without_settings
     from kline_pipeline.cli.session import started_as
     from kline_pipeline.errors import KlineError
 

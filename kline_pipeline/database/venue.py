@@ -7,6 +7,12 @@ from kline_pipeline.database.tables import venue
 from kline_pipeline.errors import VenueMismatch
 
 
+def recorded_venue(connection: Connection) -> str | None:
+    """Return the exchange of this database, None before its first write."""
+    found: str | None = connection.execute(select(venue.c.name)).scalar_one_or_none()
+    return found
+
+
 def claim_venue(connection: Connection, name: str) -> None:
     """Record the exchange of this database if none is recorded.
 

@@ -1,6 +1,7 @@
 """`kline-pipeline doctor` against a simulator on a real port: each check good and bad, none in the way of another."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +14,14 @@ from sqlalchemy import text
 
 from kline_pipeline import cli
 from kline_pipeline.bybit.auth import KeyInfo
-from kline_pipeline.cli.doctor_checks import Finding, examine, key_seen, room_seen
+from kline_pipeline.cli.checkup.examination import CHECKS, examine
+from kline_pipeline.cli.checkup.exchange import key_seen
+from kline_pipeline.cli.checkup.finding import Finding
+from kline_pipeline.cli.checkup.finding import found as look_within
+from kline_pipeline.cli.checkup.machine import room_seen
 from kline_pipeline.config import BybitSettings, KlineSettings, Settings
 from kline_pipeline.database.engine import Database
+from kline_pipeline.files import Folder
 from kline_pipeline.opening import budget_of
 from kline_pipeline.simulator.control import change_faults
 from kline_pipeline.simulator.exchange import Exchange
@@ -23,7 +29,6 @@ from kline_pipeline.simulator.market import SyntheticHistory
 from kline_pipeline.simulator.server import SimulatorServer
 
 KEY, SECRET = "test_api_key", "test_secret"
-CHECKS = ["settings", "disk", "database", "request budget", "exchange", "clock", "API key", "alerts"]
 
 
 @dataclass
@@ -54,6 +59,7 @@ def home(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("KLINE_WORK_URL", "KLINE_SNAPSHOT_URL", "KLINE_DATASETS_FILE", "KLINE_DATABASE_URL"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
+    monkeypatch.delenv("KLINE_REALDATA", raising=False)
     return tmp_path / "home"
 
 
@@ -66,7 +72,7 @@ def doctor(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, tuple[str
     assert SECRET not in output.out + output.err
     report: dict[str, Any] = json.loads(output.out)
     found = {one["check"]: (one["verdict"], one["seen"]) for one in report["checks"]}
-    assert list(found) == CHECKS
+    assert tuple(found) == CHECKS
     assert report["healthy"] == (code == 0) == all(verdict != "FAIL" for verdict, _ in found.values())
     return code, found
 
@@ -81,12 +87,12 @@ def test_the_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Example: kline-pipeline doctor" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_healthy_machine_is_eight_good_lines_and_nothing_is_made(
+def test_a_healthy_machine_is_all_good_lines_and_nothing_is_made(
     home: Path, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["ok"] * 8
+    assert [line.split()[0] for line in lines] == ["ok"] * len(CHECKS)
     told = dict(zip(CHECKS, lines, strict=True))
     assert str(home) in told["settings"]
     assert world.url in told["settings"]
@@ -103,7 +109,7 @@ def test_settings_that_cannot_work_are_told_alone(
     assert code == 1
     assert found["settings"][0] == "FAIL"
     assert "BYBIT_TIMEOUT_S" in found["settings"][1]
-    assert {verdict for check, (verdict, _) in found.items() if check != "settings"} == {"warn"}
+    assert {verdict for check, (verdict, _) in found.items() if check not in {"settings", "variables"}} == {"warn"}
 
 
 @pytest.mark.parametrize(
@@ -314,3 +320,185 @@ def test_where_alerts_go_is_told_without_secrets_and_a_url_that_is_none_fails(
     _, found = doctor(capsys)  # which looks for the secrets in all that was written
     assert found["alerts"][0] == verdict
     assert words in found["alerts"][1]
+
+
+def test_a_look_that_hangs_is_left_and_told() -> None:
+    free = threading.Event()
+    finding = look_within("disk", lambda: ("ok", str(free.wait())), limit_s=0.01)
+    free.set()
+    assert finding.verdict == "FAIL"
+    assert "hangs" in finding.seen
+
+
+def test_a_look_that_crashes_is_a_finding_too() -> None:
+    finding = look_within("disk", lambda: ("ok", str(1 // 0)))
+    assert finding.verdict == "FAIL"
+    assert "ZeroDivisionError" in finding.seen
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("BYBIT_TIMEOUT", "BYBIT_TIMEOUT (is BYBIT_TIMEOUT_S meant?)"),
+        ("KLINE_DATABSE_URL", "KLINE_DATABSE_URL (is KLINE_DATABASE_URL meant?)"),
+        ("KLINE_CACHE_URL", "KLINE_CACHE_URL (is BYBIT_CACHE_URL meant?)"),
+        ("KLINE_QQQQ", "nobody reads KLINE_QQQQ; unset it"),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_told_with_the_nearest_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, words: str
+) -> None:
+    monkeypatch.setenv(name, SECRET)
+    _, found = doctor(capsys)  # which looks for the value in all that was written
+    assert found["variables"][0] == "warn"
+    assert words in found["variables"][1]
+
+
+def test_a_variable_of_a_dotenv_file_is_looked_at_as_well(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("BYBIT_CONCURENCY=4\nANOTHER=1\nBYBIT_TIMEOUT_S=9\n")
+    _, found = doctor(capsys)
+    assert found["variables"] == (
+        "warn",
+        "nobody reads BYBIT_CONCURENCY (is BYBIT_CONCURRENCY meant?); unset it, or write it as in .env.example",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "verdict", "words"),
+    [
+        ('[[dataset]]\ncategory = "linear"\ninterval = "1"\nsymbols = ["BTCUSDT"]\n', "ok", "declares linear_1"),
+        ("", "warn", "declares none"),
+        ("[[dataset", "FAIL", "is not TOML"),
+        ('[[dataset]]\ncategory = "future"\ninterval = "1"\nsymbols = []\n', "FAIL", "dataset 1"),
+        (
+            '[[dataset]]\ncategory = "linear"\ninterval = "1"\ngrain = "day"\nsymbols = ["A1", "A2", "A3", "A4", "A5"]\n',
+            "warn",
+            'grain = "month" would fit',
+        ),
+    ],
+)
+def test_datasets_are_read_and_too_many_cells_are_a_warning(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+    verdict: str,
+    words: str,
+) -> None:
+    (tmp_path / "datasets.toml").write_text(content)
+    monkeypatch.setenv("KLINE_DATASETS_FILE", str(tmp_path / "datasets.toml"))
+    _, found = doctor(capsys)
+    assert found["datasets"][0] == verdict
+    assert words in found["datasets"][1]
+
+
+def test_a_daemon_that_never_ran_or_is_silent_is_told_with_the_runs_that_wait(
+    world: World, settings: Settings, database: Database
+) -> None:
+    assert settings.database_url is not None
+    url = settings.database_url.get_secret_value()
+    assert "no daemon runs" in dagster_line(world, settings, url).seen
+    now_s = time.time()
+    heartbeat = (
+        "insert into dagster.daemon_heartbeats (daemon_type, timestamp, body) values "
+        "('SENSOR', now(), :body) on conflict (daemon_type) do update set body = excluded.body"
+    )
+    for age_s, verdict, words in ((3, "ok", "showed its life"), (900, "warn", "no daemon runs")):
+        body = {"__class__": "DaemonHeartbeat", "timestamp": now_s - age_s, "daemon_type": "SENSOR", "daemon_id": "1"}
+        with database.engine.begin() as connection:
+            connection.execute(text(heartbeat), {"body": json.dumps(body | {"errors": []})})
+        found = dagster_line(world, settings, url)
+        assert found.verdict == verdict
+        assert words in found.seen
+
+
+def test_tables_of_another_dagster_fail_and_none_are_a_warning(
+    world: World, settings: Settings, database: Database
+) -> None:
+    assert settings.database_url is not None
+    url = settings.database_url.get_secret_value()
+    with database.engine.begin() as connection:
+        connection.execute(text("update dagster.alembic_version set version_num = 'of_another'"))
+    found = dagster_line(world, settings, url)
+    assert found.verdict == "FAIL"
+    assert "dagster instance migrate" in found.seen
+    with database.engine.begin() as connection:
+        connection.execute(text("drop schema dagster cascade"))
+    found = dagster_line(world, settings, url)
+    assert found.verdict == "warn"
+    assert "no tables in the database yet" in found.seen
+    with database.engine.begin() as connection:
+        assert connection.execute(text("select count(*) from pg_namespace where nspname = 'dagster'")).scalar() == 0
+
+
+def dagster_line(world: World, settings: Settings, url: str) -> Finding:
+    options = BybitSettings.model_validate({"base_url": world.url, "retry_initial_delay_s": 0})
+    kline = KlineSettings.model_validate({"home": settings.home, "database_url": url})
+    return {one.check: one for one in examine(Settings(options, kline))}["Dagster"]
+
+
+def test_a_database_of_a_newer_release_fails(world: World, settings: Settings, database: Database) -> None:
+    assert settings.database_url is not None
+    with database.engine.begin() as connection:
+        connection.execute(text("update kline.kline_alembic_version set version_num = '9999'"))
+    options = BybitSettings.model_validate({"base_url": world.url})
+    found = {
+        one.check: one
+        for one in examine(
+            Settings(
+                options,
+                KlineSettings.model_validate(
+                    {"home": settings.home, "database_url": settings.database_url.get_secret_value()}
+                ),
+            )
+        )
+    }
+    assert found["database"].verdict == "FAIL"
+    assert "install the release that upgraded it" in found["database"].seen
+
+
+@pytest.mark.parametrize(
+    ("variable", "check", "value", "verdict", "words"),
+    [
+        ("KLINE_SNAPSHOT_URL", "snapshots", "memory://of-doctor", "ok", "can be written"),
+        ("KLINE_WORK_URL", "work", "nonsense://bucket", "FAIL", "fsspec URL whose package is installed"),
+        ("KLINE_WORK_URL", "work", "/dev/null/work", "FAIL", "set another KLINE_WORK_URL"),
+        ("BYBIT_CACHE_URL", "cache", "none", "ok", "there is none"),
+        ("BYBIT_CACHE_URL", "cache", "file:/dev/null/cache", "FAIL", "set another BYBIT_CACHE_URL"),
+        ("BYBIT_CACHE_URL", "cache", "redis://:test_secret@127.0.0.1:1/0", "FAIL", "start that Redis"),
+    ],
+)
+def test_folders_stores_and_cache_are_tried(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    check: str,
+    value: str,
+    verdict: str,
+    words: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    _, found = doctor(capsys)
+    assert found[check][0] == verdict
+    assert words in found[check][1]
+    assert Folder("memory://of-doctor").names("") == []
+
+
+def test_stores_of_another_exchange_are_named(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "work").mkdir(parents=True)
+    (home / "snapshots").mkdir()
+    (home / "work" / "venue").write_text("simulated-seed-7\n")
+    (home / "snapshots" / "venue").write_text("bybit\n")
+    code, found = doctor(capsys)
+    assert code == 1
+    assert found["venue"][0] == "FAIL"
+    assert "snapshots holds candles of bybit; the exchange is simulated-seed-7" in found["venue"][1]
+    (home / "snapshots" / "venue").write_text("simulated-seed-7\n")
+    assert doctor(capsys)[1]["venue"] == ("ok", "all candles are those of simulated-seed-7: the work folder, snapshots")
