@@ -374,7 +374,7 @@ def test_a_variable_of_a_dotenv_file_is_looked_at_as_well(
         ("[[dataset", "FAIL", "is not TOML"),
         ('[[dataset]]\ncategory = "future"\ninterval = "1"\nsymbols = []\n', "FAIL", "dataset 1"),
         (
-            '[[dataset]]\ncategory = "linear"\ninterval = "1"\ngrain = "day"\nsymbols = ["A1", "A2", "A3", "A4", "A5"]\n',
+            '[[dataset]]\ncategory = "linear"\ninterval = "1"\ngrain = "day"\nsymbols = ["A1", "A2", "A3", "A4"]\n',
             "warn",
             'grain = "month" would fit',
         ),
