@@ -27,6 +27,7 @@ The map, in the order of the flow:
     config, log, errors
                     settings (the only reader of the environment), log lines, the one tree of errors
     locations       what a URL or a path in a setting must look like
+    deploy/         files for Docker, Kubernetes, systemd, Prometheus and Grafana, and the runbook
     simulator/      a Bybit on this machine; imports nothing of ours
 
 Nothing is imported here, so that one part can be used without the others.

@@ -25,7 +25,7 @@ def test_the_readme_begins_with_the_two_commands() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_readme_exists_with_its_options(command: str) -> None:
     words = shlex.split(command)[1:]
-    names = [word for word in words if not word.startswith("-")][: 2 if words[0] in {"series", "db"} else 1]
+    names = [word for word in words if not word.startswith("-")][: 2 if words[0] in {"series", "db", "deploy"} else 1]
 
     shown = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "200"})
 

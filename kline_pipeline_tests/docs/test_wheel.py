@@ -21,6 +21,8 @@ def test_the_wheel_ships_every_file_of_the_package(tmp_path: Path) -> None:
     assert sources <= names
     assert "kline_pipeline/database/migrations/versions/r0001_first_tables.py" in names
     assert {"kline_pipeline/datasets.toml", "kline_pipeline/deploy/dagster.yaml", "kline_pipeline/py.typed"} <= names
+    # `deploy init` of who installed the wheel writes these.
+    assert {"kline_pipeline/deploy/dockerignore", "kline_pipeline/deploy/compose.env"} <= names
     assert not [name for name in names if name.startswith("kline_pipeline_tests")]
 
 
