@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 from importlib.metadata import version
 from importlib.resources import files
@@ -11,7 +12,9 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from kline_pipeline.cli.app import app
 from kline_pipeline.config import known_variables
 
 pytestmark = pytest.mark.ops
@@ -191,6 +194,23 @@ def test_the_units_are_shut_in() -> None:
     for unit in UNITS:
         done = checked("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(unit))
         assert done.returncode == 0, done.stdout[-300:]
+
+
+def test_every_command_of_ours_in_the_files_exists_with_its_options() -> None:
+    in_units = [shlex.split(line) for unit in UNITS for line in re.findall(r"^ExecStart=(.+)$", unit.read_text(), re.M)]
+    pod = MANIFESTS[0]["spec"]["template"]["spec"]
+    in_pods = [container["command"] for container in (*pod["containers"], *pod["initContainers"])]
+    in_image = [json.loads(line) for line in re.findall(r"^CMD (.+)$", (DEPLOY / "Dockerfile").read_text(), re.M)]
+    in_compose = [service["command"] for service in SERVICES.values() if "command" in service]
+    ours = [words for words in (*in_units, *in_pods, *in_image, *in_compose) if words[0].endswith("kline-pipeline")]
+
+    assert len(ours) == len(in_units) + len(in_pods) + len(in_image) + 2
+    for words in ours:
+        names = [word for word in words[1:] if not word.startswith("-")][: 2 if words[1] == "db" else 1]
+        shown = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "200"})
+        assert shown.exit_code == 0, words
+        for option in (word for word in words if word.startswith("-")):
+            assert option in shown.output, words
 
 
 def test_the_environment_of_the_units_is_read() -> None:
