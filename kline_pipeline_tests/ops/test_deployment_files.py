@@ -197,10 +197,12 @@ def test_the_units_are_shut_in() -> None:
 
 
 def test_every_command_of_ours_in_the_files_exists_with_its_options() -> None:
-    in_units = [shlex.split(line) for unit in UNITS for line in re.findall(r"^ExecStart=(.+)$", unit.read_text(), re.M)]
+    units = "".join(unit.read_text() for unit in UNITS)
+    in_units = [shlex.split(line) for line in re.findall(r"^ExecStart=(.+)$", units, re.MULTILINE)]
     pod = MANIFESTS[0]["spec"]["template"]["spec"]
     in_pods = [container["command"] for container in (*pod["containers"], *pod["initContainers"])]
-    in_image = [json.loads(line) for line in re.findall(r"^CMD (.+)$", (DEPLOY / "Dockerfile").read_text(), re.M)]
+    image = (DEPLOY / "Dockerfile").read_text()
+    in_image = [json.loads(line) for line in re.findall(r"^CMD (.+)$", image, re.MULTILINE)]
     in_compose = [service["command"] for service in SERVICES.values() if "command" in service]
     ours = [words for words in (*in_units, *in_pods, *in_image, *in_compose) if words[0].endswith("kline-pipeline")]
 
