@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from kline_pipeline.config import Settings
+from kline_pipeline_tests.expressions import parsed
 from kline_pipeline_tests.programs import environment, free_port
 
 pytestmark = [pytest.mark.ops, pytest.mark.timeout(240)]
@@ -160,11 +161,54 @@ def test_code_webserver_and_daemon_find_each_other_and_a_run_succeeds(stack: Sta
         assert stack.checks("daemon")
 
 
-def test_the_service_answers_where_the_image_and_prometheus_look(stack: Stack) -> None:
-    address = f"http://127.0.0.1:{stack.ports['service']}"
-    token = "of-the-tests"
-    with stack.running("service", KLINE_OPS_TOKEN=token):
+@contextmanager
+def prometheus(folder: Path, target: str, token: str) -> Iterator[str]:
+    """Run a real Prometheus with the shipped files against a target, at a quicker pace; give its address."""
+    folder.mkdir()
+    (folder / "token").write_text(token)
+    (folder / "rules.yml").write_text((DEPLOY / "prometheus/rules.yml").read_text())
+    text = (DEPLOY / "prometheus/prometheus.yml").read_text()
+    for shipped, here in (("service:8000", target), ("/run/secrets/ops_token", str(folder / "token")), ("15s", "1s")):
+        assert shipped in text
+        text = text.replace(shipped, here)
+    (folder / "prometheus.yml").write_text(text.replace("scrape_timeout: 10s", "scrape_timeout: 1s"))
+    listen = f"127.0.0.1:{free_port()}"
+    options = (f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data")
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(["prometheus", *options, f"--web.listen-address={listen}"], stdout=log, stderr=log)
+    try:
+        yield f"http://{listen}"
+    finally:
+        process.terminate()
+        process.wait(_GRACE_S)
+
+
+def told(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)["data"]
+
+
+def test_the_service_answers_where_the_image_and_prometheus_look(stack: Stack, tmp_path: Path) -> None:
+    here, token = f"127.0.0.1:{stack.ports['service']}", "of-the-tests"
+    address = f"http://{here}"
+    # Nobody is asked: what is looked at is whether the numbers get where they are used.
+    with (
+        stack.running("service", KLINE_OPS_TOKEN=token, KLINE_PROBE_SERIES="none", BYBIT_BASE_URL="http://127.0.0.1:9"),
+        prometheus(tmp_path / "prometheus", here, token) as seen,
+    ):
         until(lambda: answers(f"{address}/health/live"), "the service does not live")
         until(lambda: answers(f"{address}/health/ready"), "the service is not ready")
         assert answers(f"{address}/metrics", {"Authorization": f"Bearer {token}"})
         assert not answers(f"{address}/metrics")
+
+        until(lambda: answers(f"{seen}/-/ready"), "Prometheus is not ready")
+        until(lambda: told(f"{seen}/api/v1/targets")["activeTargets"][0]["health"] == "up", "it is not scraped")
+        until(lambda: all(rule["health"] == "ok" for rule in _rules(seen)), "not every rule is evaluated")
+        until(lambda: told(f"{seen}/api/v1/query?query=kline_database_up")["result"] != [], "nothing is scraped")
+        names = set(told(f"{seen}/api/v1/label/__name__/values"))
+        counted = {selector.name for rule in _rules(seen) for selector in parsed(rule["query"])[0]}
+        assert {name for name in counted if name.endswith(("_total", "_bucket"))} <= names
+
+
+def _rules(seen: str) -> list[dict[str, Any]]:
+    return [rule for group in told(f"{seen}/api/v1/rules")["groups"] for rule in group["rules"]]
