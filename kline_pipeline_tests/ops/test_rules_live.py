@@ -76,9 +76,11 @@ def test_each_bound_that_is_moved_turns_a_case_red(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(2) as threads:
         found = [one for one in threads.map(unnoticed, range(len(changed))) if one]
+        unmoved = list(threads.map(lambda rule: alone(tmp_path / rule["alert"], rule), RULES))
 
     assert len(changed) > 3 * len(RULES)
     assert found == []
+    assert all(unmoved)
 
 
 def test_the_rules_are_rules() -> None:
