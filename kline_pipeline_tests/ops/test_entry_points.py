@@ -202,7 +202,7 @@ def test_the_service_answers_where_the_image_and_prometheus_look(stack: Stack, t
         assert not answers(f"{address}/metrics")
 
         until(lambda: answers(f"{seen}/-/ready"), "Prometheus is not ready")
-        until(lambda: told(f"{seen}/api/v1/targets")["activeTargets"][0]["health"] == "up", "it is not scraped")
+        until(lambda: _healths(seen) == ["up"], "it is not scraped")
         until(lambda: all(rule["health"] == "ok" for rule in _rules(seen)), "not every rule is evaluated")
         until(lambda: told(f"{seen}/api/v1/query?query=kline_database_up")["result"] != [], "nothing is scraped")
         names = set(told(f"{seen}/api/v1/label/__name__/values"))
@@ -212,3 +212,7 @@ def test_the_service_answers_where_the_image_and_prometheus_look(stack: Stack, t
 
 def _rules(seen: str) -> list[dict[str, Any]]:
     return [rule for group in told(f"{seen}/api/v1/rules")["groups"] for rule in group["rules"]]
+
+
+def _healths(seen: str) -> list[str]:
+    return [target["health"] for target in told(f"{seen}/api/v1/targets")["activeTargets"]]
