@@ -136,6 +136,7 @@ class KlineSettings(BaseSettings):
         default=None, description="console or json; console on a terminal, else json"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least level shown")
+    log_file: Path | None = Field(default=None, description="log lines as JSON go here too; 30 days are kept")
 
 
 class Settings:
@@ -158,6 +159,7 @@ class Settings:
         ops_token: of the ops service, None where it asks for none. A secret.
         probe_series: keys of series; empty where none is asked for.
         log_format, log_level: as the variables; log_format None means console on a terminal, else json.
+        log_file: absolute path of a file that gets the log lines too, None for none.
     """
 
     def __init__(self, bybit: BybitSettings, kline: KlineSettings, *, simulated: bool = False) -> None:
@@ -180,8 +182,8 @@ class Settings:
         self.run_partitions = kline.run_partitions
         self.keep_days = kline.keep_days
         self.ui_url = kline.ui_url
-        told = kline.alert_urls.get_secret_value() if kline.alert_urls else ""
-        self.alert_urls = tuple(SecretStr(url) for url in dict.fromkeys(told.split()))
+        urls = kline.alert_urls.get_secret_value().split() if kline.alert_urls else []
+        self.alert_urls = tuple(SecretStr(url) for url in dict.fromkeys(urls))
         self.alert_severity = kline.alert_severity
         self.ops_requests_per_minute = kline.ops_requests_per_minute
         self.ops_trusted_proxies = tuple((kline.ops_trusted_proxies or "").split())
@@ -190,6 +192,9 @@ class Settings:
         self.probe_series = tuple(dict.fromkeys(wanted.split()))
         self.log_format = kline.log_format
         self.log_level = kline.log_level
+        self.log_file = kline.log_file.expanduser().absolute() if kline.log_file else None
+        told = (locations.secrets_of(name, value) for name, value in [*bybit, *kline])
+        self._secrets = tuple(map(SecretStr, sorted(set().union(*told))))  # which have no repr
 
     @classmethod
     def load(cls, *, simulated: bool = False) -> Self:
@@ -208,6 +213,13 @@ class Settings:
         except OSError as exc:
             raise ConfigError(f"KLINE_HOME cannot be entered: {exc.filename}: {exc.strerror}; set another one") from exc
 
+    def secrets(self) -> tuple[str, ...]:
+        """Return every text that must never be shown, also of variables that do not count here, ascending.
+
+        It is all that is a SecretStr, and what is secret of any URL: user and password, and of alerts nearly all.
+        """
+        return tuple(one.get_secret_value() for one in self._secrets)
+
     @property
     def program(self) -> str:
         """What a person types before a command on the same KLINE_HOME."""
@@ -221,6 +233,8 @@ class Settings:
         os.environ["KLINE_SNAPSHOT_URL"] = self.snapshot_url
         if self.datasets_file:
             os.environ["KLINE_DATASETS_FILE"] = str(self.datasets_file)
+        if self.log_file:
+            os.environ["KLINE_LOG_FILE"] = str(self.log_file)
         if self.database_url is None:
             os.environ.pop("KLINE_DATABASE_URL", None)
 

@@ -4,10 +4,13 @@ import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{8,}")  # what a header can carry (RFC 6750), and nobody guesses at once
+_WORD: Final = re.compile(r"[a-z]{1,15}")  # a part of a URL such as services, alerts, true
+_SHORT: Final = 6  # characters; a part of a URL that is shorter is no secret
 
 
 def http_url(value: str) -> str:
@@ -107,3 +110,59 @@ def cache_location(configured: SecretStr | None, default: Path, *, simulated: bo
     if text.startswith("file:"):
         return SecretStr(f"file:{Path(text.removeprefix('file:')).expanduser().absolute()}")
     return configured
+
+
+def secrets_of(name: str, value: object) -> set[str]:
+    """Return what is secret of a setting: all that is a SecretStr, and of any URL what the functions below say.
+
+    Args:
+        name: of the field.
+        value: of any type.
+    """
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(text, str):
+        return set()
+    if name == "alert_urls":
+        return {secret for url in text.split() for secret in alert_secrets(url)}
+    if "://" in text:
+        return url_secrets(text)
+    return {text} if isinstance(value, SecretStr) and not text.startswith("file:") else set()
+
+
+def url_secrets(url: str) -> set[str]:
+    """Return what is secret of the URL of a database, a cache, a folder or a host: its user with password, both ways.
+
+    What is in a query by a name such as password counts too. Empty where it has no password.
+    """
+    _, _, rest = url.partition("://")
+    authority, after = _parted(rest)
+    login, _, _ = authority.rpartition("@")
+    _, _, password = login.partition(":")
+    named = re.findall(r"(?:password|passwd|secret|token|key)=([^&#]+)", after, re.IGNORECASE)
+    told = {login, password, *named} if password else set(named)
+    return {one for part in told if part for one in (part, unquote(part))}
+
+
+def alert_secrets(url: str) -> set[str]:
+    """Return the parts of a URL of apprise that may be secret: all of it but scheme, host, and plain short words.
+
+    Some services have a token in place of the host.
+    """
+    _, mark, rest = url.partition("://")
+    if not mark:
+        return {url}
+    authority, after = _parted(rest)
+    login, _, host = authority.rpartition("@")
+    _, _, password = login.partition(":")
+    parts = {*re.split(r"[/?&=#,]+", after), *re.split(r"[:@]", login)}
+    if not re.fullmatch(r"(localhost|\d+(\.\d+){3}|\[[\da-f:]+\]|[\w-]+(\.[\w-]+)+)(:\d+)?", host, re.IGNORECASE):
+        parts |= {host, *host.split(":")}
+    told = {part for part in parts if len(part) >= _SHORT and not _WORD.fullmatch(part)}
+    told |= {password, login} if password else set()
+    return {one for part in told for one in (part, unquote(part))}
+
+
+def _parted(rest: str) -> tuple[str, str]:
+    """Return the authority of a URL, and what comes after it, of what follows its scheme."""
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    return authority, rest[len(authority) :]

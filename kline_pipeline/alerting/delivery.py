@@ -49,7 +49,7 @@ class Target:
         """
         if _scheme(self.url) == _DRY_RUN:
             level = logging.INFO if alert.severity == "RECOVERED" else logging.WARNING
-            logger.log(level, "alert, dry run: %s\n%s", alert.title, alert.body)
+            logger.log(level, "alert, dry run: %s\n%s", alert.title, alert.body, extra={"alert_id": alert.alert_id})
             return
         sender = apprise.Apprise()
         sender.add(_plugin(_with_id(self.url, alert.alert_id)) or "")

@@ -3,6 +3,7 @@
 Runs are read by the caller; a message that was sent and not noted, as its process died, is sent again with its id.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ from kline_pipeline.database.engine import Database
 from kline_pipeline.database.locks import take_alert_lock
 from kline_pipeline.errors import AlertsNotDelivered
 from kline_pipeline.evidence import alerts as kept
+from kline_pipeline.log.about import elapsed_ms, now_ns
 
+logger: Final = logging.getLogger(__name__)
 SEND_S: Final = 20.0  # a tick of a sensor may take 60 s, reading included
 _UI_URL: Final = "http://127.0.0.1:3000"  # of `up` as it is
 
@@ -98,17 +101,26 @@ def deliver(
     return found
 
 
+def _tell(alert: kept.Alert, target: Target, error: str | None, began_ns: int) -> None:
+    fields = {"alert_id": alert.alert_id, "target": target.shown, "elapsed_ms": elapsed_ms(began_ns)}
+    if error is None:
+        logger.info("alert delivered", extra=fields)
+    else:
+        logger.warning("alert not delivered", extra={**fields, "reason": error})
+
+
 def _serve(database: Database, target: Target, found: Delivered, in_time: Callable[[], bool]) -> None:
     with database.engine.begin() as connection:
         messages = kept.undelivered(connection, target.digest)
     for alert in messages:
         if not in_time():
             return
-        error = None
+        error, began_ns = None, now_ns()
         try:
             target.send(alert)
         except AlertsNotDelivered as exc:
             error = str(exc)
+        _tell(alert, target, error, began_ns)
         with database.engine.begin() as connection:
             kept.note_attempt(connection, alert.alert_id, target.digest, error=error)
         if error is not None:

@@ -19,6 +19,7 @@ from kline_pipeline.bybit.ratelimit import Budget
 from kline_pipeline.bybit.retry import with_retries
 from kline_pipeline.config import BybitSettings
 from kline_pipeline.errors import BadInterval, ConfigError, ExchangeError
+from kline_pipeline.log.about import about
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
 from kline_pipeline.metrics import CANDLES, Tally
@@ -135,7 +136,8 @@ class BybitClient:
             )
 
         try:
-            page = self._asking.ask("kline", params, f"candles of {series} in {window}", page_of)
+            with about(series=series, window=window):
+                page = self._asking.ask("kline", params, f"candles of {series} in {window}", page_of)
         except ExchangeError as exc:
             exc.window = window
             if isinstance(exc, BadInterval):

@@ -6,18 +6,21 @@ A page is one answer, as received. Whether what it lacks is a gap is not judged 
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from kline_pipeline.errors import BadRequest, ExchangeError, KlineError, UnexpectedAnswer
+from kline_pipeline.log.about import AboutThreads
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window, absent_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 MAX_SLOTS: Final = 1000  # more rows are cut at the old side, without a word (bybit-v5.md 1.3)
 
@@ -114,7 +117,7 @@ def fetch_pages(
     """
     halt = _Halt()
     pending: deque[Future[Page | PageFailure]] = deque()
-    executor = ThreadPoolExecutor(concurrency, thread_name_prefix="pages")
+    executor = AboutThreads(concurrency, thread_name_prefix="pages")
     try:
         for series, window in asks:
             pending.append(executor.submit(_fetch, ask, series, window, halt))

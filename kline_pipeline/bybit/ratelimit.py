@@ -123,7 +123,7 @@ class Turns:
     def _tell(self, reply: Reply) -> None:
         if reply.cool_until_ms > self._told_until_ms:
             self._told_until_ms = reply.cool_until_ms
-            fields = {"until": iso(reply.cool_until_ms), "reason": reply.reason}
+            fields = {"until": iso(reply.cool_until_ms), "reason": reply.reason, "wait_s": reply.wait_ms / 1000}
             # Until when and why are in the text too: a notebook shows nothing else.
             logger.warning("no request is sent before %(until)s, because %(reason)s", fields, extra=fields)
 

@@ -113,6 +113,7 @@ def _log(state: RetryCallState, asked: str) -> None:
     fields = {
         "asked": asked,
         "attempt": state.attempt_number,
+        "elapsed_ms": round((state.seconds_since_start or 0.0) * 1000, 3),
         "wait_s": round(state.upcoming_sleep, 3),
         "error": type(error).__name__,
         "reason": str(error),

@@ -1,8 +1,9 @@
 """One question after the other for each of several things, the things side by side; pages have a way of their own."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from kline_pipeline.log.about import AboutThreads
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -19,7 +20,7 @@ def side_by_side(step: Callable[[T], R], things: Iterable[T], at_once: int) -> l
     Raises:
         Exception: what the first thing in that order raised; no other call is begun then.
     """
-    executor = ThreadPoolExecutor(at_once, thread_name_prefix="probes")
+    executor = AboutThreads(at_once, thread_name_prefix="probes")
     try:
         return list(executor.map(step, things))
     finally:

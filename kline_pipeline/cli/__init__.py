@@ -36,11 +36,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _told(exc: Exception, sentence: str, exit_code: int) -> int:
-    import traceback
+    from kline_pipeline.cli.session import trace
+    from kline_pipeline.log.redaction import redaction
 
-    from kline_pipeline.cli.session import debugging
-
-    if debugging():
-        traceback.print_exception(exc)
-    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+    trace(exc)
+    print(f"error: {redaction().text(' '.join(sentence.split()))}", file=sys.stderr)
     return exit_code

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
@@ -18,6 +19,7 @@ from typing import Final, NoReturn
 from kline_pipeline.config import Settings
 from kline_pipeline.defs.instance.home import write_dagster_home
 from kline_pipeline.errors import KlineError, UsageError
+from kline_pipeline.log.daily import begin_anew
 
 _START_S: Final = 120.0
 _STOP_S: Final = 15.0
@@ -53,8 +55,13 @@ class DagsterChildren:
         Raises:
             KlineError: a child has ended by itself.
         """
+        day = datetime.now(UTC).date()
         while True:
             self.check()
+            if (today := datetime.now(UTC).date()) != day:
+                day = today
+                for name in self.processes:
+                    begin_anew(self.logs / f"{name}.log")
             time.sleep(0.5)
 
     def check(self) -> None:
@@ -104,9 +111,10 @@ def dagster_children(settings: Settings, port: int, ops_port: int = 0) -> Iterat
         os.environ["KLINE_UI_URL"] = url  # an alert links there
     workspace = folder / "workspace.yaml"
     workspace.write_text(_WORKSPACE)
+    form = ["--log-format", "colored" if settings.log_format == "console" else "json"]
     programs = {
-        "webserver": ["dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace)],
-        "daemon": ["dagster._daemon", "run", "-w", str(workspace)],
+        "webserver": ["dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace), *form],
+        "daemon": ["dagster._daemon", "run", "-w", str(workspace), *form],
     }
     if ops_port:
         programs["ops"] = ["kline_pipeline.cli", "serve", "--port", str(ops_port)]
@@ -141,6 +149,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def _started(program: list[str], log: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "kline_pipeline.cli.dagster_child", str(os.getpid()), *program]
+    begin_anew(log)
     with log.open("ab") as output:
         # A group of its own: Ctrl-C reaches this command first, which then stops the children and theirs.
         return subprocess.Popen(  # noqa: S603 - Dagster's programs and ours

@@ -25,13 +25,13 @@ def started(ctx: typer.Context) -> Iterator["Settings"]:
 @contextmanager
 def started_as(*, simulated: bool) -> Iterator["Settings"]:
     """Do the same for a command that decides itself whether it is simulated."""
-    from kline_pipeline import log
     from kline_pipeline.config import Settings
+    from kline_pipeline.log.lines import configure
     from kline_pipeline.market.arrow import leave_pandas_alone
 
     leave_pandas_alone()
     settings = Settings.load(simulated=simulated)
-    log.configure(settings.log_level, settings.log_format)
+    configure(settings)
     if not simulated:
         settings.export()
         yield settings
@@ -47,16 +47,32 @@ def started_as(*, simulated: bool) -> Iterator["Settings"]:
 
 
 def say(sentence: str) -> None:
-    """Tell a person what the command does, on standard error: standard output holds results only."""
-    typer.echo(sentence, err=True)
+    """Tell a person what the command does, on standard error: standard output holds results only.
+
+    These sentences are plain text whatever KLINE_LOG_FORMAT says: a log line begins with a brace, and they do not.
+    """
+    from kline_pipeline.log.redaction import redaction
+
+    typer.echo(redaction().text(sentence), err=True)
 
 
-def debugging() -> bool:
-    """Say whether KLINE_LOG_LEVEL asks for DEBUG; False when the settings cannot be read."""
+def trace(error: Exception) -> None:
+    """Log where an error that ends the command came from, where KLINE_LOG_LEVEL is DEBUG; secrets are hidden after it.
+
+    Nothing where the settings cannot be read.
+    """
+    import logging
+
     from kline_pipeline.config import Settings
     from kline_pipeline.errors import ConfigError
+    from kline_pipeline.log.lines import configure, is_configured
+    from kline_pipeline.log.redaction import protect
 
     try:
-        return Settings.load().log_level == "DEBUG"
+        settings = Settings.load()
+        protect(settings.secrets())
+        if not is_configured():
+            configure(settings)
     except ConfigError:
-        return False
+        return
+    logging.getLogger(__name__).debug("the command failed", exc_info=error)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from kline_pipeline.errors import ExchangeUnavailable, StorageError
+from kline_pipeline.log.daily import begin_anew
 
 _ANSWER_S: Final = 2.0
 _STOP_S: Final = 5.0
@@ -93,6 +94,7 @@ def _found(home: Path) -> str | None:
 
 def _begun(home: Path) -> str:
     log_file = home / "simulator.log"
+    begin_anew(log_file)
     with log_file.open("a") as errors:
         child = subprocess.Popen(
             [sys.executable, "-m", "kline_pipeline.cli", "simulate", "--port", "0"],

@@ -25,8 +25,10 @@ from kline_pipeline.defs.partition_results import (
     partition_keys,
 )
 from kline_pipeline.defs.ranges import MOST_CANDLES, MOST_CELLS, partition_key
+from kline_pipeline.defs.run_lines import step_lines
 from kline_pipeline.defs.symbols import partitions_name
 from kline_pipeline.errors import KlineError
+from kline_pipeline.log.redaction import redaction
 from kline_pipeline.market.window import iso
 from kline_pipeline.pipeline import Pipeline
 from kline_pipeline.stages.fill import FillReport
@@ -176,13 +178,14 @@ def _cells(context: dg.AssetExecutionContext) -> list[Cell]:
 def _failures(context: dg.AssetExecutionContext) -> Iterator[None]:
     """Turn our errors into Dagster's: what may pass is retried, which is said, all else fails with its sentence."""
     try:
-        yield
+        with step_lines(context.op_execution_context.run_id, context.asset_key.to_user_string()):
+            yield
     except KlineError as exc:
         if exc.retryable:
             wait_s = getattr(exc, "retry_after_s", None) or _RETRY_WAIT_S
             context.log.warning("%s %s (the step is tried again in %.0f s)", WAITING_MARK, exc, wait_s)
-            raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=wait_s) from exc
-        raise dg.Failure(str(exc), allow_retries=False) from exc
+            raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=wait_s) from redaction().error(exc)
+        raise dg.Failure(redaction().text(str(exc)), allow_retries=False) from redaction().error(exc)
 
 
 def _tell(context: dg.AssetExecutionContext, name: str, cell: Cell, facts: Mapping[str, Any]) -> None:

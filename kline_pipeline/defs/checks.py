@@ -16,7 +16,9 @@ from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.assets import cell_of
 from kline_pipeline.defs.check_metadata import asset_check_result
 from kline_pipeline.defs.partition_results import check_results, partitioned_check
+from kline_pipeline.defs.run_lines import without_secrets
 from kline_pipeline.errors import KlineError
+from kline_pipeline.log.redaction import redaction
 from kline_pipeline.pipeline import Pipeline
 
 # Runs that commands start leave these out; other backfills of old data have `fresh` as a warning.
@@ -88,10 +90,11 @@ def _partitioned(
             return asset_check_result(judge(pipeline, cell)) if cell in derived else None
 
         try:
-            derived = frozenset(pipeline.derived(dataset))
-            yield from check_results(context, one, lambda: asset_check_result(judge_stored(pipeline)))
+            with without_secrets(KlineError):
+                derived = frozenset(pipeline.derived(dataset))
+                yield from check_results(context, one, lambda: asset_check_result(judge_stored(pipeline)))
         except KlineError as exc:
-            raise dg.Failure(str(exc), allow_retries=False) from exc
+            raise dg.Failure(redaction().text(str(exc)), allow_retries=False) from redaction().error(exc)
 
     return body
 
@@ -104,9 +107,10 @@ def _of_dataset(
     def body(context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
         now_ms = round(datetime.now(tz=UTC).timestamp() * 1000)
         try:
-            result = judge(pipeline, now_ms)
+            with without_secrets(KlineError):
+                result = judge(pipeline, now_ms)
         except KlineError as exc:
-            raise dg.Failure(str(exc), allow_retries=False) from exc
+            raise dg.Failure(redaction().text(str(exc)), allow_retries=False) from redaction().error(exc)
         if name == fresh.NAME and not _asked_for_the_newest(context, dataset, now_ms):
             result = msgspec.structs.replace(result, severity="WARN")
         return asset_check_result(result)

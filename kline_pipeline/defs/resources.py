@@ -9,7 +9,9 @@ from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
 from kline_pipeline.config import BybitSettings, Settings
+from kline_pipeline.defs.automation.run_scope import partitions_of
 from kline_pipeline.defs.instance.orphans import hold_run_lock
+from kline_pipeline.defs.run_lines import prepare, run_lines, without_secrets
 from kline_pipeline.opening import opened
 from kline_pipeline.pipeline import Pipeline
 
@@ -53,9 +55,15 @@ class PipelineResource(dg.ConfigurableResource[Pipeline]):
         """
         settings = Settings.load()
         settings.bybit = self.bybit.over(settings.bybit)
-        with opened(settings) as one, ExitStack() as locks:
+        prepare(settings)
+        with ExitStack() as stack:
+            if context.run is not None:
+                lines = run_lines(context.run.run_id, job=context.run.job_name, partitions=partitions_of(context.run))
+                stack.enter_context(lines)
+            stack.enter_context(without_secrets())
+            one = stack.enter_context(opened(settings))
             if context.run is not None and context.instance is not None:
-                locks.enter_context(hold_run_lock(one.database, context.run.run_id, context.instance))
+                stack.enter_context(hold_run_lock(one.database, context.run.run_id, context.instance))
             yield one.pipeline
 
 

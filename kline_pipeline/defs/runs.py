@@ -20,6 +20,7 @@ from kline_pipeline.defs.ranges import RangeRun
 from kline_pipeline.defs.run_messages import Message, Preparation, Prepared, RunEvent, RunOutcome, Task
 from kline_pipeline.defs.runs_processes import start_worker
 from kline_pipeline.errors import StorageError
+from kline_pipeline.log.daily import begin_anew
 
 _END_S: Final = 10.0
 _CANCELED: Final = (
@@ -67,6 +68,7 @@ class RunWorkers:
         self._on_progress: Callable[[RunEvent], None] = lambda _: None
         self._workers: dict[Connection, _Worker] = {}
         self._log_file = write_dagster_home(settings) / "workers.log"
+        begin_anew(self._log_file)
 
     def __enter__(self) -> Self:
         return self

@@ -7,11 +7,11 @@ kernel kills it on Linux, and everywhere the end of the pipe ends it.
 
 import ctypes
 import json
+import logging
 import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,12 +34,15 @@ from kline_pipeline.defs.location import LOCATION_NAME
 from kline_pipeline.defs.marks import read_pages
 from kline_pipeline.defs.outcomes import parse_partition, read_outcome
 from kline_pipeline.defs.ranges import RangeRun
+from kline_pipeline.defs.run_lines import prepare, run_lines
 from kline_pipeline.defs.run_messages import Message, Preparation, Prepared, RunOutcome, Task
 from kline_pipeline.defs.runs_selection import record_selected_run
 from kline_pipeline.defs.symbols import known_with
 from kline_pipeline.errors import KlineError
+from kline_pipeline.log.redaction import redaction
 from kline_pipeline.market.arrow import leave_pandas_alone
 
+logger: Final = logging.getLogger(__name__)
 _PROGRESS: Final = "PROGRESS "
 _WAITING: Final = "WAITING "
 _PR_SET_PDEATHSIG: Final = 1
@@ -58,6 +61,7 @@ def work(connection: Connection, log_file: Path) -> None:
     tasks: SimpleQueue[Preparation | Task | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, tasks), name="tasks", daemon=True).start()
     settings, turn = Settings.load(), threading.Lock()
+    prepare(settings)
 
     def send(message: Message) -> None:
         with turn:  # progress may come from threads of a step
@@ -78,9 +82,10 @@ def _prepare(asked: Preparation, settings: Settings, instance: DagsterInstance, 
     try:
         closed = close_orphans(settings, instance, database)
         known = {dataset.name: known_with(instance, dataset, symbols) for dataset, symbols in asked.symbols}
-    except Exception as exc:  # noqa: BLE001 - the outermost edge of this process
-        traceback.print_exc()
-        return Prepared(error=str(exc) if isinstance(exc, KlineError) else f"{type(exc).__name__}: {exc}")
+    except Exception as exc:
+        logger.exception("runs could not be prepared")
+        told = str(exc) if isinstance(exc, KlineError) else f"{type(exc).__name__}: {exc}"
+        return Prepared(error=redaction().text(told))
     return Prepared(tuple(closed), known)
 
 
@@ -139,17 +144,25 @@ def _execute(
         run_id = created.run_id
         send(Message(task.number, "started", run_id))
         instance.add_event_listener(run_id, lambda entry: _tell_progress(entry, task.number, send))
-        with hold_run_lock(database, run_id):
+        with hold_run_lock(database, run_id), run_lines(run_id, job=created.job_name, partitions=len(task.run.cells)):
             for _ in execute_run_iterator(job, created, instance):
                 pass
-        return read_outcome(instance, task.run, run_id)
-    except Exception as exc:  # noqa: BLE001 - the outermost edge of this process; the next task may be fine
-        traceback.print_exc()
-        error = f"the run broke off: {type(exc).__name__}: {exc}"
+            return _concluded(instance, task, run_id)
+    except Exception as exc:
+        logger.exception("run broke off", extra={"run_id": run_id})
+        error = redaction().text(f"the run broke off: {type(exc).__name__}: {exc}")
         left = instance.get_run_by_id(run_id) if run_id else None
         if left is not None and not left.is_finished:
             instance.report_run_failed(left, error)
         return RunOutcome(task.run, run_id, "failed", error=error)
+
+
+def _concluded(instance: DagsterInstance, task: Task, run_id: str) -> RunOutcome:
+    outcome = read_outcome(instance, task.run, run_id)
+    level = logging.INFO if outcome.success else logging.ERROR
+    fields = {"status": outcome.status, "dataset": task.run.dataset.name, "error": outcome.error}
+    logger.log(level, "run through", extra=fields)
+    return outcome
 
 
 def _belongs(key: AssetKey, dataset: Dataset, assets: tuple[str, ...]) -> bool:

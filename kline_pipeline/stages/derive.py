@@ -4,6 +4,7 @@ Under the lock of the partition the generation is compared with the ledger's: a 
 that stands is returned.
 """
 
+import logging
 from typing import Final
 
 import msgspec
@@ -17,11 +18,13 @@ from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage, known_gaps, revisions
 from kline_pipeline.evidence.partitions import known_of
 from kline_pipeline.evidence.series_ids import series_id
+from kline_pipeline.log.about import about, elapsed_ms, now_ns
 from kline_pipeline.sinks.landing import ToLand
 from kline_pipeline.stages.look import Looked, look
 from kline_pipeline.stages.prune import prune_cell
 from kline_pipeline.stages.stores import Stores
 
+logger: Final = logging.getLogger(__name__)
 _DAY_MS: Final = 86_400_000
 
 
@@ -39,13 +42,29 @@ def derive_partition(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: in
         CorruptFile: a raw batch is not what was written.
         StorageError: the database or a folder failed.
     """
-    verdict, partition, looked = _derive(stores, dataset, cell, now_ms=now_ms)
-    if looked is not None:
-        stores.count(*verdict.results.values())
-    if looked is None or not prune_cell(stores, dataset, cell, looked):
-        return verdict, partition
-    again, partition, _ = _derive(stores, dataset, cell, now_ms=now_ms)
-    return msgspec.structs.replace(again, revisions=verdict.revisions), partition
+    began_ns = now_ns()
+    with about(series=dataset.series(cell.symbol), date=cell.date, window=dataset.window(cell.date)):
+        verdict, partition, looked = _derive(stores, dataset, cell, now_ms=now_ms)
+        if looked is not None:
+            stores.count(*verdict.results.values())
+        if looked is not None and prune_cell(stores, dataset, cell, looked):
+            again, partition, _ = _derive(stores, dataset, cell, now_ms=now_ms)
+            verdict = msgspec.structs.replace(again, revisions=verdict.revisions)
+        _tell(verdict, began_ns)
+    return verdict, partition
+
+
+def _tell(verdict: Verdict, began_ns: int) -> None:
+    level = logging.WARNING if verdict.quarantined else logging.INFO
+    fields: dict[str, object] = {
+        "elapsed_ms": elapsed_ms(began_ns),
+        "rows": verdict.rows,
+        "missing": verdict.missing,
+        "revisions": verdict.revisions,
+    }
+    if verdict.quarantined:
+        fields["reasons"] = verdict.reasons
+    logger.log(level, "partition quarantined" if verdict.quarantined else "partition derived", extra=fields)
 
 
 def _derive(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> tuple[Verdict, ToLand, Looked | None]:

@@ -5,7 +5,7 @@ What each stage does is told in fill, derive and land. Dagster runs them one aft
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Final
 
 from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.datasets import Cell
+from kline_pipeline.log.about import AboutThreads
 from kline_pipeline.stages.derive import derive_partition
 from kline_pipeline.stages.fill import Fill, FillReport
 from kline_pipeline.stages.land import Landing, land_partition
@@ -70,8 +71,8 @@ class Flow:
         sinks = self.fill.dataset.sinks
         room = threading.BoundedSemaphore(_AHEAD)
         with ExitStack() as stack:
-            writers = {sink: stack.enter_context(ThreadPoolExecutor(_WRITERS[sink], sink)) for sink in sinks}
-            deriver = stack.enter_context(ThreadPoolExecutor(1, "derive"))
+            writers = {sink: stack.enter_context(AboutThreads(_WRITERS[sink], sink)) for sink in sinks}
+            deriver = stack.enter_context(AboutThreads(1, "derive"))
 
             def begin(cell: Cell, filled: FillReport) -> None:
                 if self._error is not None:

@@ -4,6 +4,7 @@ A quarantined partition is red here too, and what the sink held before stays. Of
 lands, unless the sink already holds more.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,12 +13,14 @@ from kline_pipeline.checks.report import CheckResult, Offender
 from kline_pipeline.checks.verdict import CANDLE_CHECKS, Verdict
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import CorruptFile
+from kline_pipeline.log.about import about, elapsed_ms, now_ns
 from kline_pipeline.metrics import ROWS_WRITTEN
 from kline_pipeline.sinks import candles_parquet, candles_postgres
 from kline_pipeline.sinks.landing import Held, ToLand
 from kline_pipeline.stages.derive import read_cell
 from kline_pipeline.stages.stores import Stores
 
+logger: Final = logging.getLogger(__name__)
 SINK_CHECKS: Final = {"postgres": "postgres_agrees", "parquet": "parquet_agrees"}
 
 
@@ -52,6 +55,18 @@ def land_cell(stores: Stores, sink: str, dataset: Dataset, cell: Cell) -> Landin
 
 def land_partition(stores: Stores, sink: str, verdict: Verdict, partition: ToLand) -> Landing:
     """Land what may land of a partition that was just derived; see `land_cell`."""
+    began_ns = now_ns()
+    with about(series=partition.series, date=partition.date, window=partition.window):
+        landing = _landed(stores, sink, verdict, partition)
+        fields = {"sink": sink, "elapsed_ms": elapsed_ms(began_ns), "rows": landing.rows, "written": landing.written}
+        if landing.result.passed:
+            logger.info("partition landed", extra=fields)
+        else:
+            logger.warning("partition not landed", extra={**fields, "reason": landing.result.sentence})
+    return landing
+
+
+def _landed(stores: Stores, sink: str, verdict: Verdict, partition: ToLand) -> Landing:
     held = held_by(stores, sink, partition) if verdict.quarantined else None
     if not verdict.quarantined or (verdict.lands and (held is None or held.rows < partition.rows)):
         held = _write(stores, sink, partition)

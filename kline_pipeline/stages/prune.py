@@ -13,7 +13,7 @@ from kline_pipeline.evidence.series_ids import series_id
 from kline_pipeline.stages.look import Looked
 from kline_pipeline.stages.stores import Stores
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def prune_cell(stores: Stores, dataset: Dataset, cell: Cell, looked: Looked) -> bool:
@@ -38,6 +38,8 @@ def prune_cell(stores: Stores, dataset: Dataset, cell: Cell, looked: Looked) -> 
         _raise_epoch(stores, dataset, cell)
         for name in superfluous:
             stores.raw.delete(series, cell.date, name)
+    fields = {"series": series, "date": cell.date, "window": dataset.window(cell.date), "batches": len(superfluous)}
+    logger.debug("superfluous raw batches deleted", extra=fields)
     return True
 
 
@@ -59,7 +61,8 @@ def set_spoilt_aside(stores: Stores, dataset: Dataset, cell: Cell) -> None:
             _raise_epoch(stores, dataset, cell)
         for name in spoilt:
             where = stores.raw.set_aside(series, cell.date, name)
-            _LOG.warning("raw batch %s of %s %s is not what was written; it is now %s", name, series, cell.date, where)
+            fields = {"series": series, "date": cell.date, "window": dataset.window(cell.date), "location": where}
+            logger.warning("raw batch %s is not what was written; it is set aside", name, extra=fields)
 
 
 def _raise_epoch(stores: Stores, dataset: Dataset, cell: Cell) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from kline_pipeline import log
 from kline_pipeline.bybit.cache.page_cache import PageCache, open_cache
 from kline_pipeline.bybit.pages import Page
+from kline_pipeline.config import BybitSettings, KlineSettings, Settings
 from kline_pipeline.errors import StorageError
+from kline_pipeline.log.lines import configure
 from kline_pipeline.market.schema import empty_candles
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
@@ -230,7 +231,7 @@ def test_the_log_lines_of_a_refused_password_do_not_hold_it(
     monkeypatch.setattr("sys.stderr", lines)
     root = logging.getLogger()
     before = root.handlers, root.level
-    log.configure("DEBUG", "json")
+    configure(Settings(BybitSettings(), KlineSettings(log_level="DEBUG", log_format="json")))
     try:
         with opened(server.url.replace(PASSWORD, "wrong-Passw0rd"), Clock()) as refused:
             refused.page(MINUTE, WINDOW)

@@ -8,11 +8,13 @@ from datetime import date
 
 import pytest
 
-from kline_pipeline import cli, log
+from kline_pipeline import cli
 from kline_pipeline.cli.ranges import select
 from kline_pipeline.cli.summary import Line, told_failures, told_known
+from kline_pipeline.config import BybitSettings, KlineSettings, Settings
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.errors import UsageError
+from kline_pipeline.log.lines import configure
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.times import check_order, end_of, start_of
 from kline_pipeline.market.window import Window
@@ -143,7 +145,7 @@ def test_a_log_line_for_machines_is_one_json_object_on_standard_error(capsys: py
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
     try:
-        log.configure("INFO", "json")
+        configure(Settings(BybitSettings(), KlineSettings(log_format="json")))
         logging.getLogger("kline_pipeline.bybit").info("asked", extra={"attempt": 2})
         logging.getLogger("another.library").info("chatter")
         output = capsys.readouterr()

@@ -23,6 +23,7 @@ from kline_pipeline.bybit.cache.stores import Store
 from kline_pipeline.bybit.cache.upkeep import CacheStats, SizeBound, clear_store, open_store, stats_of
 from kline_pipeline.bybit.pages import Page
 from kline_pipeline.errors import CorruptFile, StorageError, VenueMismatch
+from kline_pipeline.log.about import about, elapsed_ms, now_ns
 from kline_pipeline.market.interval import DAY_MS
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
@@ -83,7 +84,12 @@ class PageCache:
 
         None means that there is none, that it is too old or corrupt (then it is dropped), or that the store fails.
         """
-        found = self._read(page_name(self._venue, series, window), lambda entry: unpack_page(entry, series, window))
+        began_ns = now_ns()
+        with about(series=series, window=window):
+            found = self._read(page_name(self._venue, series, window), lambda entry: unpack_page(entry, series, window))
+            if logger.isEnabledFor(logging.DEBUG):
+                outcome = "miss" if found is None else "hit"
+                logger.debug("the cache was asked", extra={"outcome": outcome, "elapsed_ms": elapsed_ms(began_ns)})
         with self._lock:
             self.hits += found is not None
             self.misses += found is None
@@ -96,7 +102,8 @@ class PageCache:
             VenueMismatch: the store was claimed for another exchange since it was opened.
         """
         name = page_name(self._venue, page.series, page.window)
-        self._write(name, lambda now_ms: pack_page(name, page, written_ms=now_ms))
+        with about(series=page.series, window=page.window):
+            self._write(name, lambda now_ms: pack_page(name, page, written_ms=now_ms))
 
     def note(self, key: str) -> bytes | None:
         """Return a small other thing such as lives/linear/BTCUSDT, None as for a page; no hit and no miss.

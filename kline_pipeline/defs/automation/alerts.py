@@ -13,6 +13,7 @@ from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.automation.finished_runs import read_finished
+from kline_pipeline.defs.run_lines import tick_lines
 from kline_pipeline.errors import AlertsNotDelivered
 
 NAME: Final = "alerts"
@@ -56,8 +57,7 @@ def alert_sensors(declared: Sequence[Dataset]) -> list[dg.SensorDefinition]:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        settings = Settings.load()
-        with connect(settings, migrate=False) as database:
+        with tick_lines(NAME) as settings, connect(settings, migrate=False) as database:
             told = tell(context.instance, database, settings, now_ms=time.time_ns() // 1_000_000)
         return dg.SkipReason(told.sentence)
 

@@ -16,6 +16,7 @@ from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.automation.jobs import repair_job, repair_job_name
 from kline_pipeline.defs.automation.requests import cells_to_runs, request
 from kline_pipeline.defs.ranges import partition_key
+from kline_pipeline.defs.run_lines import tick_lines
 from kline_pipeline.defs.symbols import known_symbols
 from kline_pipeline.opening import opened
 from kline_pipeline.pipeline import Pipeline
@@ -39,11 +40,11 @@ def asking_again_sensors(declared: Sequence[Dataset]) -> list[dg.SensorDefinitio
         description="Runs for gaps that the exchange is to be asked about again, and for what no schedule would finish",
     )
     def asking_again(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        settings, now = Settings.load(), datetime.now(tz=UTC)
+        now = datetime.now(tz=UTC)
         now_s = int(now.timestamp())
         asked: dict[str, int] = json.loads(context.cursor or "{}")
         requests: list[dg.RunRequest] = []
-        with opened(settings) as work:
+        with tick_lines("asking_again") as settings, opened(settings) as work:
             for dataset in declared:
                 waits = _waits(work.pipeline, dataset, settings, now_s)
                 cells = {cell: wait_s for cell, wait_s in waits.items() if _may_be(dataset, cell, asked, now_s)}

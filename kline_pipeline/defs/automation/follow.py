@@ -12,6 +12,7 @@ import dagster as dg
 from kline_pipeline import datasets
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
+from kline_pipeline.defs.run_lines import tick_lines
 from kline_pipeline.defs.size import size_warning
 from kline_pipeline.defs.symbols import known_symbols, partitions_name
 from kline_pipeline.errors import DatasetsError
@@ -35,12 +36,12 @@ def _sensor(declared: Dataset) -> dg.SensorDefinition:
         description="Adds the symbols that the exchange lists and `follow` fits, and marks those that it delisted",
     )
     def follow(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        settings = Settings.load()
-        dataset = _as_it_is_now(declared, settings)
-        if dataset is None or dataset.follow is None:
-            return dg.SkipReason(f"datasets.toml has no {declared.name} that follows; reload the code location")
-        with opened(settings) as work:
-            return _tick(context, settings, work, dataset)
+        with tick_lines(f"follow_{declared.name}") as settings:
+            dataset = _as_it_is_now(declared, settings)
+            if dataset is None or dataset.follow is None:
+                return dg.SkipReason(f"datasets.toml has no {declared.name} that follows; reload the code location")
+            with opened(settings) as work:
+                return _tick(context, settings, work, dataset)
 
     return follow
 

@@ -1,5 +1,6 @@
 """The job and the daily schedule that keep Dagster's memory small; what is deleted is told in instance/pruning."""
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,7 +11,9 @@ from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import connect
 from kline_pipeline.defs.instance.orphans import close_orphans
 from kline_pipeline.defs.instance.pruning import Pruned, prune
+from kline_pipeline.defs.run_lines import prepare, run_lines, step_lines
 
+logger: Final = logging.getLogger(__name__)
 NAME: Final = "housekeeping"
 _CRON: Final = "30 3 * * *"  # UTC, when the daily runs are long over
 _MB: Final = 1_000_000
@@ -32,11 +35,14 @@ def _job() -> dg.JobDefinition:
     @dg.op(name="prune", out=dg.Out(dg.Nothing), description="Close runs whose process is gone, delete what is old")
     def prune_op(context: dg.OpExecutionContext) -> None:
         settings = Settings.load()
-        with connect(settings) as database:
-            closed = close_orphans(settings, context.instance, database)
-            pruned = prune(database, now_ms=round(time.time() * 1000), keep_days=settings.keep_days)
-        for run_id in pruned.run_ids:
-            context.instance.compute_log_manager.delete_logs(prefix=[run_id])
+        prepare(settings)
+        with run_lines(context.run_id, job=NAME), step_lines(context.run_id, NAME):
+            with connect(settings) as database:
+                closed = close_orphans(settings, context.instance, database)
+                pruned = prune(database, now_ms=round(time.time() * 1000), keep_days=settings.keep_days)
+            for run_id in pruned.run_ids:
+                context.instance.compute_log_manager.delete_logs(prefix=[run_id])
+            logger.info("Dagster's storage pruned", extra=dict(_facts(pruned, closed=len(closed))))
         context.log.info(_sentence(pruned, closed=len(closed)))
         context.add_output_metadata(_facts(pruned, closed=len(closed)))
 

@@ -10,10 +10,10 @@ from typing import Final
 
 import dagster as dg
 
-from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import connect
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.instance.orphans import BETWEEN_LOOKS_S, close_runs, look_for_orphans
+from kline_pipeline.defs.run_lines import tick_lines
 
 _EVERY_S: Final = 30
 
@@ -31,7 +31,7 @@ def left_behind_sensors(declared: Sequence[Dataset]) -> list[dg.SensorDefinition
     def left_behind(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         now_s = time.time()
         first_looks: dict[str, float] = json.loads(context.cursor or "{}")
-        with connect(Settings.load()) as database:
+        with tick_lines("left_behind") as settings, connect(settings) as database:
             dead, suspected = look_for_orphans(context.instance, database, now_s=now_s)
             again = [one for one in suspected if now_s - first_looks.get(one, now_s) >= BETWEEN_LOOKS_S]
             closed = close_runs(context.instance, database, [*dead, *again])

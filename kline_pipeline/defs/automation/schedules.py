@@ -17,6 +17,7 @@ from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.automation.jobs import update_job, update_job_name
 from kline_pipeline.defs.automation.requests import SCHEDULE_TAG, cells_to_runs, request, runs_on
 from kline_pipeline.defs.ranges import RangeRun, plan_runs
+from kline_pipeline.defs.run_lines import tick_lines
 from kline_pipeline.defs.symbols import known_symbols, sync_symbols
 from kline_pipeline.market.window import to_ms
 from kline_pipeline.opening import opened
@@ -89,7 +90,11 @@ def _schedule(
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
     def tick(context: dg.ScheduleEvaluationContext) -> Any:
-        at, settings = context.scheduled_execution_time, Settings.load()
+        with tick_lines(name) as settings:
+            return ask(context, settings)
+
+    def ask(context: dg.ScheduleEvaluationContext, settings: Settings) -> Any:
+        at = context.scheduled_execution_time
         on = [run for run in runs_on(context.instance, update_job_name(dataset), now=at) if _by(run) in held_by]
         if on:
             return dg.SkipReason(f"{len(on)} runs of {', '.join(sorted({_by(run) for run in on}))} are not done yet")

@@ -19,6 +19,7 @@ from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.defs.instance.check_states import EventLog
 from kline_pipeline.defs.instance.home import write_dagster_home
+from kline_pipeline.log.redaction import protect
 
 _STATEMENT_TIMEOUT_MS: Final = 60_000
 _RECYCLE_S: Final = 3600
@@ -56,7 +57,9 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         """
         del config_value
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _EVENT_BATCH)
-        database = connect(Settings.load())
+        settings = Settings.load()
+        protect(settings.secrets())  # every process of Dagster comes here, also those whose lines are not ours
+        database = connect(settings)
         database.engine.dispose()  # Dagster connects by its own engines; the hold on an embedded server stays
         return cls(database, inst_data)
 
