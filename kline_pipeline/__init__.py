@@ -24,6 +24,7 @@ The map, in the order of the flow:
     cli/            the commands, one module each
     database/       the PostgreSQL server, tables, migrations, locks, the shared request budget
     files           folders, local or in an object store, with atomic replacement
+    metrics         every metric, and the counts of one process
     config, log/, errors
                     settings (the only reader of the environment), log lines, the one tree of errors
     locations       what a URL or a path in a setting must look like
