@@ -3,6 +3,7 @@
 The whole suite runs in a zone that is not UTC and has no whole hours: local time taken for UTC turns it red.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,22 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("KLINE_", "BYBIT_", "DAGSTER_")) and name != "KLINE_REALDATA":
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """What a test, or a run inside it, sets up for log lines ends with it."""
+    root, ours = logging.getLogger(), logging.getLogger("kline_pipeline")
+    handlers, level, before = list(root.handlers), root.level, (list(ours.handlers), ours.level)
+    factory = logging.getLogRecordFactory()
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers, root.level = handlers, level
+    ours.handlers = before[0]
+    ours.setLevel(before[1])
+    logging.setLogRecordFactory(factory)
 
 
 @pytest.fixture(scope="session")

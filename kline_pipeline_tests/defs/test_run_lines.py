@@ -36,21 +36,6 @@ SECRET = "secret-Of-36-Characters-0123456789ab"
 KNOWN = {"series", "window", "run_id", "elapsed_ms"}
 
 
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("kline_pipeline")
-    handlers, level, before = list(root.handlers), root.level, (list(ours.handlers), ours.level)
-    factory = logging.getLogRecordFactory()
-    yield
-    for handler in root.handlers:
-        if handler not in handlers:
-            handler.close()
-    root.handlers, root.level = handlers, level
-    ours.handlers = before[0]
-    ours.setLevel(before[1])
-    logging.setLogRecordFactory(factory)
-
-
 @pytest.fixture
 def exchange() -> Exchange:
     return Exchange(SyntheticHistory(7, now_ms=NOW_MS), clock=lambda: NOW_MS, requests_per_5s=10**9)

@@ -3,7 +3,7 @@
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,20 +25,6 @@ from kline_pipeline_tests.exchanges import NOW_MS
 ALWAYS = {"timestamp", "level", "logger", "event", "pid", "host"}
 SERIES, WINDOW = Series.parse("linear:BTCUSDT:1"), Window(0, 60_000)
 logger = logging.getLogger("kline_pipeline.tests")
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("kline_pipeline")
-    before = list(root.handlers), root.level, ours.level
-    factory = logging.getLogRecordFactory()
-    yield
-    for handler in root.handlers:
-        if handler not in before[0]:
-            handler.close()
-    root.handlers, root.level, _ = before
-    ours.setLevel(before[2])
-    logging.setLogRecordFactory(factory)
 
 
 Read = Callable[[], list[dict[str, Any]]]
