@@ -113,8 +113,8 @@ POOL = Metric(
 )  # fmt: skip
 RUNS = Metric("kline_runs", "gauge", "Dagster runs of the last 24 hours by status.", {"status": RUN_STATUSES})
 RUN_SECONDS = Metric(
-    "kline_run_duration_seconds", "gauge", "Quantiles of how long the runs took that ended in the last 24 hours.",
-    {"quantile": ("0.5", "0.9", "1")},
+    "kline_run_duration_seconds", "gauge", "How long the runs of the last 24 hours took that have ended.",
+    {"percentile": ("50", "90", "100")},
 )  # fmt: skip
 DAEMON_AGE = Metric(
     "kline_daemon_heartbeat_age_seconds", "gauge", "Age of the oldest newest heartbeat of Dagster's daemons.",

@@ -34,12 +34,11 @@ def serve(
     with contextlib.suppress(KeyboardInterrupt), interruptible(), started(ctx) as settings, bound(host, port) as taken:
         if settings.ops_token is None and not is_loopback(taken):
             say("whoever reaches this address may read the pages: set KLINE_OPS_TOKEN, or listen on 127.0.0.1")
-        with _watching(settings) as (probes, metrics):
+        with _watching(settings) as (probes, metrics), metrics:
             from kline_pipeline.service.app import app_of
 
             app = app_of(settings, probes, metrics.render)
             OpsServer(app, taken, announce=lambda url: typer.echo(f"ops service: {url}/health")).run()
-            metrics.end()
 
 
 @contextlib.contextmanager

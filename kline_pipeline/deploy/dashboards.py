@@ -93,7 +93,7 @@ def errors() -> dict[str, Any]:
             [(f'sum by (check) (increase({m.CHECK_RESULTS.name}{{result="warned"}}[1h]))', "{{check}}")],
         ),
         _graph("Runs of the last 24 hours", "short", [(f"sum by (status) ({m.RUNS.name})", "{{status}}")]),
-        _graph("How long runs take", "s", [(f"max by (quantile) ({m.RUN_SECONDS.name})", "quantile {{quantile}}")]),
+        _graph("How long runs take", "s", [(f"max by (percentile) ({m.RUN_SECONDS.name})", "{{percentile}} %")]),
         _graph(
             "Connections to the database",
             "short",

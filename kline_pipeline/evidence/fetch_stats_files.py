@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from uuid import uuid4
@@ -21,40 +21,38 @@ from kline_pipeline.metrics import Tally
 
 @contextmanager
 def kept_in_files(home: Path, tally: Tally, *, every_s: float = EVERY_S) -> Iterator[None]:
-    """Keep what a tally counts for the length of the block; without a KLINE_HOME, for nobody.
+    """Keep what a tally counts for the length of the block; for nobody where nothing else makes a KLINE_HOME.
 
     Args:
         home: KLINE_HOME.
         tally: what the process counts.
         every_s: between two writings; what a killed process loses at most.
     """
-    if not home.is_dir():
-        yield
-        return
-    folder, source, done = _folder(home), uuid4().hex, Event()
+    source, done = uuid4().hex, Event()
 
     def keep() -> None:
         written: dict[str, float] = {}
-        while True:
-            last = done.wait(every_s)
-            values = tally.values()
-            if values != written:
-                with suppress(StorageError):  # metrics are never a reason to fail
-                    folder.replace(f"{source}.json", json.dumps(values).encode())
-                written = values
-            if last:
-                return
+        with ExitStack() as stack:
+            while True:
+                last = done.wait(every_s)
+                values = tally.values()
+                if values != written and home.is_dir():
+                    with suppress(StorageError, OSError):  # metrics are never a reason to fail
+                        if not written:
+                            (home / "fetch_stats").mkdir(mode=0o700, exist_ok=True)
+                            stack.enter_context(_alive(home / "fetch_stats" / f"{source}.alive"))
+                        _folder(home).replace(f"{source}.json", json.dumps(values).encode())
+                        written = values
+                if last:
+                    return
 
-    with suppress(OSError):
-        (home / "fetch_stats").mkdir(mode=0o700, exist_ok=True)
-    with _alive(home / "fetch_stats" / f"{source}.alive"):
-        thread = Thread(target=keep, name="fetch stats", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+    thread = Thread(target=keep, name="fetch stats", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def collect(database: Database, home: Path) -> None:
@@ -81,18 +79,16 @@ def collect(database: Database, home: Path) -> None:
 
 @contextmanager
 def _alive(path: Path) -> Iterator[None]:
-    """Hold the lock that says that the process lives; it is gone at the end unless there are counts."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError:
-        yield
-        return
+    """Hold the lock that says that the process lives.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        if not path.with_suffix(".json").exists():
-            path.unlink(missing_ok=True)
         os.close(descriptor)
 
 

@@ -5,15 +5,15 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Thread
-from typing import Final
+from threading import Event, Thread
+from typing import Final, Self
 
 from kline_pipeline import datasets
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.errors import DatabaseUnavailable, DatasetsError, KlineError
 from kline_pipeline.evidence import observed
-from kline_pipeline.evidence.fetch_stats import Counted, totals
+from kline_pipeline.evidence.fetch_stats import EVERY_S, Counted, totals
 from kline_pipeline.evidence.fetch_stats_files import collect
 from kline_pipeline.metrics import BUILD, COOL_DOWN, DATABASE_UP, PACE_SHARE, Reading, Tally
 from kline_pipeline.opening import paying
@@ -34,6 +34,7 @@ class MetricsPage:
         tally: what this process counts, kept by this page and by nobody else.
         clock_ms: UTC.
         more: readings of others; what one cannot know it leaves out, or raises a KlineError.
+        every_s: between two flushes of what this process counts.
     """
 
     settings: Settings
@@ -41,7 +42,9 @@ class MetricsPage:
     tally: Tally
     clock_ms: Callable[[], int]
     more: Sequence[Readings] = ()
+    every_s: float = EVERY_S
     _counted: Counted = field(init=False)
+    _ends: Event = field(default_factory=Event)
 
     def __post_init__(self) -> None:
         self._counted = Counted(self.tally)
@@ -80,15 +83,24 @@ class MetricsPage:
             found += [Reading(COOL_DOWN, standing.cool_down_s), Reading(PACE_SHARE, standing.share)]
         return counted, found
 
-    def end(self) -> None:
-        """Keep the last counts of this process; nothing is kept where the database does not answer, or hangs."""
+    def __enter__(self) -> Self:
+        """Begin to keep what this process counts, whether anybody asks for the page or not."""
+        Thread(target=self._go_on, name="counts", daemon=True).start()
+        return self
 
-        def keep() -> None:
-            with suppress(KlineError):
-                database = self.database()
-                with database.translate_errors():
-                    self._counted.end(database)
-
-        ending = Thread(target=keep, name="last counts", daemon=True)
+    def __exit__(self, *_: object) -> None:
+        """Keep the last counts; nothing is kept where the database does not answer, or hangs."""
+        self._ends.set()
+        ending = Thread(target=self._keep, args=(self._counted.end,), name="last counts", daemon=True)
         ending.start()
         ending.join(_END_S)
+
+    def _go_on(self) -> None:
+        while not self._ends.wait(self.every_s):
+            self._keep(self._counted.flush)
+
+    def _keep(self, how: Callable[[Database], None]) -> None:
+        with suppress(KlineError):
+            database = self.database()
+            with database.translate_errors():
+                how(database)

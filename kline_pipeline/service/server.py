@@ -1,6 +1,7 @@
 """The service on a port: uvicorn, with bounds on what a connection may cost; the pages are in app."""
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import uvicorn
+from h11 import LocalProtocolError
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -166,6 +168,11 @@ class _Server(uvicorn.Server):
         self.listening.set()
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Say whether a line of uvicorn tells of a defect: a body that breaks off is none, and anybody can send it."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], LocalProtocolError)
+
+
 def _config(app: ASGIApp, protocol: type[H11Protocol]) -> uvicorn.Config:
     options: dict[str, Any] = {
         # Of the HTTP implementations the one whose heads are bounded.
@@ -185,4 +192,5 @@ def _config(app: ASGIApp, protocol: type[H11Protocol]) -> uvicorn.Config:
         # Its warnings are of requests that are none: anybody could fill the log.
         "log_level": "error",
     }
+    logging.getLogger("uvicorn.error").addFilter(_is_ours)  # the same one again is none more
     return uvicorn.Config(app, **options)

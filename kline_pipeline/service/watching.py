@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from kline_pipeline.config import Settings
 from kline_pipeline.database.late import LateDatabase
-from kline_pipeline.errors import ConfigError
+from kline_pipeline.errors import ConfigError, UnknownSeries
 from kline_pipeline.market.series import Series
 from kline_pipeline.service.exchange import Exchange
 from kline_pipeline.service.exchange_looks import EXCHANGE_DOWN, series_look, time_look
@@ -40,10 +40,12 @@ def probe_series(settings: Settings) -> list[Series]:
     """Return the series of KLINE_PROBE_SERIES.
 
     Raises:
-        ConfigError: more than 10.
-        UnknownSeries: a key is none.
+        ConfigError: more than 10, or a key is none.
     """
-    found = list(dict.fromkeys(Series.parse(key) for key in settings.probe_series))
+    try:
+        found = list(dict.fromkeys(Series.parse(key) for key in settings.probe_series))
+    except UnknownSeries as exc:
+        raise ConfigError(f"KLINE_PROBE_SERIES: {exc}") from exc
     if len(found) > _MOST_SERIES:
         raise ConfigError(f"KLINE_PROBE_SERIES names {len(found)} series; name at most {_MOST_SERIES}")
     return found
@@ -62,7 +64,6 @@ def probes_of(
     Args:
         settings: of the KLINE_HOME that is served.
         database, exchange: what is looked at.
-        series: whose newest candles are asked for.
         series: whose newest candles are asked for.
         heartbeats: of Dagster's daemon.
     """

@@ -167,3 +167,8 @@ def test_prometheus_sums_what_the_exchange_counted_over_runs_restarts_and_a_kill
         for name in sample_names(metric):
             falls = scraped.query(f"max(resets({name}[10m]))")
             assert [one["value"][1] for one in falls] == ["0"], name
+    with urllib.request.urlopen(f"http://127.0.0.1:{scraped.service_port}/metrics") as answer:
+        checked = subprocess.run(
+            ["promtool", "check", "metrics"], input=answer.read(), capture_output=True, check=False
+        )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")

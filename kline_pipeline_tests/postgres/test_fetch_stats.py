@@ -147,6 +147,18 @@ def test_counts_without_a_database_are_taken_in_once_they_are_final(database: Da
     assert counts(database) == {ROWS: 2}
 
 
+def test_a_home_that_is_made_meanwhile_keeps_the_counts_and_none_is_made_for_them(
+    database: Database, tmp_path: Path
+) -> None:
+    tally = Tally()
+    with kept_in_files(tmp_path / "none", tally), kept_in_files(tmp_path / "home", tally):
+        tally.add(ROWS_WRITTEN, 2, sink="postgres")
+        (tmp_path / "home").mkdir()  # as a cache does
+    assert not (tmp_path / "none").exists()
+    collect(database, tmp_path / "home")
+    assert counts(database) == {ROWS: 2}
+
+
 def test_counts_of_a_living_process_are_left_and_those_of_a_killed_one_taken(
     database: Database, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
+from threading import Event
 
 import pytest
 
@@ -12,7 +13,7 @@ from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell
 from kline_pipeline.errors import DatabaseUnavailable
-from kline_pipeline.evidence.fetch_stats import kept
+from kline_pipeline.evidence.fetch_stats import kept, totals
 from kline_pipeline.metrics import COUNTED, FRESHNESS, METRICS, MOST_SERIES, Reading, Tally, sample_names
 from kline_pipeline.service.exposition import page
 from kline_pipeline.service.metrics_page import MetricsPage
@@ -138,6 +139,21 @@ def test_what_the_page_shows_of_its_own_process_stands_a_kill(sim: World, databa
     assert requests(again) == requests(shown) == {("time", "ok"): 1}
 
 
+def test_what_the_process_counts_is_kept_though_nobody_asks_for_the_page(sim: World, database: Database) -> None:
+    def stored() -> float:
+        with database.engine.begin() as connection:
+            return totals(connection).get('kline_exchange_requests_total{kind="time",outcome="ok"}', 0)
+
+    metrics, awaited = page_of(sim, database), Event()
+    metrics.every_s = 0.01
+    with metrics:
+        for number in (1, 2):
+            sim.client.server_time_ms()
+            assert any(stored() == number or awaited.wait(0.02) for _ in range(500))
+        sim.client.server_time_ms()
+    assert stored() == 3
+
+
 def test_no_counter_falls_when_processes_begin_and_end(sim: World, database: Database) -> None:
     before: dict[str, float] = {}
     metrics = page_of(sim, database)
@@ -154,7 +170,8 @@ def test_no_counter_falls_when_processes_begin_and_end(sim: World, database: Dat
             made.pipeline.run(HOURLY, [Cell(date(2024, month, 1), "BTCUSDT")])
             look()
         look()
-    metrics.end()
+    with metrics:
+        sim.client.server_time_ms()
     look()
     assert before['kline_exchange_request_seconds_sum{kind="kline"}'] > 0
 

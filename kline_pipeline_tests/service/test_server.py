@@ -1,5 +1,6 @@
 """The service on a real port: garbage, slow clients and many of them; what a connection may cost is bounded."""
 
+import logging
 import random
 import socket
 import threading
@@ -68,6 +69,13 @@ def test_a_head_that_is_too_large_is_refused(url: str) -> None:
 def test_a_body_is_refused_without_being_read(url: str) -> None:
     head = b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n"
     assert statuses(sent(url, head + b"x" * 1000)) == [413]
+
+
+def test_a_body_that_breaks_off_is_no_error_in_the_log(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert statuses(sent(url, head + b"ZZZZ\r\n")) in ([400], [413])
+    assert statuses(sent(url, GET)) == [200]
+    assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
 def test_several_requests_on_one_connection_are_answered_in_order(url: str) -> None:

@@ -70,3 +70,12 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path, option: str) -> None:
     assert f"with {option}" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "home" / "postgres").exists()
+
+
+def test_two_services_on_one_port_are_one_sentence(tmp_path: Path) -> None:
+    port = str(free_port())
+    done = run(environment(tmp_path / "home"), "up", "--port", port, "--ops-port", port)
+
+    assert done.returncode == 2
+    assert port in done.stderr
+    assert done.stderr.count("\n") == 1

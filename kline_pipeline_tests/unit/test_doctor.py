@@ -127,6 +127,16 @@ def test_a_url_or_key_that_is_none_is_told_and_the_machine_is_looked_at_all_the_
     assert (found["disk"][0], found["database"][0], found["exchange"][0]) == ("ok", "ok", "warn")
 
 
+@pytest.mark.parametrize("value", ["linear:BTCUSDT:7", "a b", " ".join(f"linear:S{n}USDT:1" for n in range(11))])
+def test_series_that_cannot_be_probed_are_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    monkeypatch.setenv("KLINE_PROBE_SERIES", value)
+    _, found = doctor(capsys)
+    assert found["settings"][0] == "FAIL"
+    assert "KLINE_PROBE_SERIES" in found["settings"][1]
+
+
 def test_an_exchange_that_does_not_answer_fails_and_is_not_asked_about_the_key(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

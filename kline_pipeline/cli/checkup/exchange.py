@@ -14,6 +14,7 @@ from kline_pipeline.cli.checkup.finding import Seen, not_asked
 from kline_pipeline.config import BybitSettings, Settings
 from kline_pipeline.errors import Banned, KlineError, RateLimited
 from kline_pipeline.opening import paying
+from kline_pipeline.service.watching import probe_series
 
 _TURN_S: Final = 9.0  # for a turn: longer than the quiet start of an hour, shorter than a cool-down
 _TIMEOUT_S: Final = 5.0  # for a request, of which one is tried again
@@ -50,6 +51,7 @@ class ExchangeLooks:
         except KlineError:
             self._silence = "the settings have no exchange to ask"
             raise
+        probe_series(settings)  # without which `serve` does not begin
         told = f"KLINE_HOME is {settings.home}, BYBIT_BASE_URL leads to {host}"
         if settings.ignored_database_url:
             told += "; KLINE_DATABASE_URL is left alone, as candles are simulated"

@@ -7,7 +7,7 @@ from typing import Final
 
 from dagster_postgres import PostgresRunStorage
 from sqlalchemy import make_url
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import NoSuchTableError, OperationalError, ProgrammingError
 
 from kline_pipeline.database.engine import Database
 from kline_pipeline.database.late import LateDatabase, Sessions
@@ -45,7 +45,7 @@ class DagsterMemory:
         storage = self._opened(self._database.current())
         try:
             beats = storage.get_daemon_heartbeats().values()
-        except ProgrammingError:  # Dagster has made no tables yet
+        except (NoSuchTableError, ProgrammingError):  # Dagster has made no tables yet
             return None
         except OperationalError as exc:
             raise DatabaseUnavailable("the database does not answer when asked for heartbeats of the daemon") from exc
@@ -60,7 +60,7 @@ class DagsterMemory:
         storage = self._opened(self._database.current())
         try:
             return run_readings(storage, now=datetime.fromtimestamp(self._clock_s(), tz=UTC))
-        except ProgrammingError:
+        except (NoSuchTableError, ProgrammingError):
             return []
         except OperationalError as exc:
             raise DatabaseUnavailable("the database does not answer when asked for Dagster's runs") from exc

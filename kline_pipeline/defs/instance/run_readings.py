@@ -10,7 +10,7 @@ from dagster._core.storage.runs import RunStorage
 from kline_pipeline.metrics import RUN_SECONDS, RUN_STATUSES, RUNS, Reading
 
 _DAY: Final = timedelta(days=1)
-_MOST_RUNS: Final = 1000  # the newest ones: quantiles need no more
+_MOST_RUNS: Final = 1000  # the newest ones: percentiles need no more
 _STATUSES: Final[Mapping[DagsterRunStatus, str]] = {
     DagsterRunStatus.QUEUED: "queued",
     DagsterRunStatus.NOT_STARTED: "queued",
@@ -21,7 +21,7 @@ _STATUSES: Final[Mapping[DagsterRunStatus, str]] = {
     DagsterRunStatus.FAILURE: "failure",
     DagsterRunStatus.CANCELED: "canceled",
 }
-_QUANTILES: Final = {"0.5": 0.5, "0.9": 0.9, "1": 1.0}
+_PERCENTILES: Final = {"50": 0.5, "90": 0.9, "100": 1.0}
 
 
 def run_readings(storage: RunStorage, *, now: datetime) -> list[Reading]:
@@ -41,11 +41,11 @@ def run_readings(storage: RunStorage, *, now: datetime) -> list[Reading]:
             took_s.append(record.end_time - record.start_time)
     found = [Reading(RUNS, number, (("status", status),)) for status, number in counts.items()]
     return found + [
-        Reading(RUN_SECONDS, _quantile(took_s, one), (("quantile", name),))
-        for name, one in _QUANTILES.items()
+        Reading(RUN_SECONDS, _percentile(took_s, one), (("percentile", name),))
+        for name, one in _PERCENTILES.items()
         if took_s
     ]
 
 
-def _quantile(values: list[float], share: float) -> float:
+def _percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
