@@ -43,6 +43,7 @@ SNAPSHOT_SCHEMA: Final = pa.schema(
 def canonical(texts: pa.StringArray | pa.ChunkedArray) -> pa.StringArray:
     """Return plain decimals in canonical text: no exponent, no trailing zeros, no needless leading zeros.
 
+    Plain is ASCII digits, with a point only between digits, as bybit/digits lets in: no sign, nothing empty, no null.
     By bytes: as expressions of Arrow this took a third of the time of deriving a candle.
     """
     array = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts

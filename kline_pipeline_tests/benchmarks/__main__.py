@@ -25,7 +25,7 @@ from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
 from kline_pipeline_tests.benchmarks import floors, storing
 from kline_pipeline_tests.benchmarks.works import BTC, WORKS, Measured, measure, read_back
-from kline_pipeline_tests.benchmarks.world import RATE, world
+from kline_pipeline_tests.benchmarks.world import RATE, only_ours, world
 
 _HEAD = ("work", "way", "wall s", "floor s", "ratio", "own CPU s", "per M", "PG CPU s", "exchange", "peak MB", "403")
 
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    only_ours()
     found: dict[str, Any] = {"machine": _machine(), "commit": _commit()}
     print(json.dumps(found))
     for name in options.only:

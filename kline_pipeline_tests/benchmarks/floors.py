@@ -6,7 +6,6 @@ the same rows, plain write of the same Parquet. Decoding: orjson alone over the 
 
 import io
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from sqlalchemy import text
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.bybit.file_budget import FileBudget
 from kline_pipeline.bybit.messages import Answer, kline_rows, open_envelope
-from kline_pipeline.bybit.pages import fetch_pages, plan
+from kline_pipeline.bybit.pages import Page, PageFailure, fetch_pages, plan
 from kline_pipeline.config import BybitSettings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.market.schema import CANDLE_SCHEMA, decimals, lines_of, moments_of, snapshot_table
@@ -38,13 +37,23 @@ def computed_s(pages: int) -> float:
 
 
 def fetching_alone_s(world: World, series: Series, window: Window) -> tuple[int, float]:
-    """Return how many pages a window has, and how long they take when they are thrown away."""
+    """Return how many pages a window has, and how long they take when they are thrown away, without the imports."""
     asks = [(series, page) for page in plan(window, series.interval)]
     settings = BybitSettings(base_url=world.url, requests_per_second=RATE)
     with BybitClient(settings, budget=FileBudget(Path(world.home, "alone.lock"), RATE)) as client:
         began = time.perf_counter()
-        deque(fetch_pages(client.kline_page, asks, settings.concurrency), maxlen=0)
-        return len(asks), time.perf_counter() - began
+        rows = sum(_rows(page) for page in fetch_pages(client.kline_page, asks, settings.concurrency))
+        took_s = time.perf_counter() - began
+    if rows != series.interval.count(window.start_ms, window.end_ms):
+        raise SystemExit(f"fetching alone: {rows} candles came of {series} in {window}")
+    return len(asks), took_s
+
+
+def _rows(page: Page | PageFailure) -> int:
+    if isinstance(page, PageFailure):
+        raise page.error
+    rows: int = page.rows.num_rows
+    return rows
 
 
 def bodies(world: World, series: Series, window: Window, count: int = 30) -> list[bytes]:

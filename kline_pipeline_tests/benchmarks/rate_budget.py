@@ -22,10 +22,10 @@ from sqlalchemy import make_url
 
 from kline_pipeline.bybit.file_budget import FileBudget
 from kline_pipeline.bybit.ratelimit import Budget
-from kline_pipeline.config import BybitSettings, KlineSettings, Settings
 from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.database.rate_budget import DatabaseBudget
+from kline_pipeline_tests.benchmarks.world import settings_of
 
 RATES = (50, 110)
 SECOND_NS = 1_000_000_000
@@ -97,7 +97,7 @@ def measure(name: str, place: str, rate: float, options: argparse.Namespace) -> 
 def database_url() -> Iterator[str]:
     """Give the URL of a migrated database in a server of its own."""
     with tempfile.TemporaryDirectory() as home:
-        database = connect(Settings(BybitSettings(), KlineSettings(home=Path(home))))
+        database = connect(settings_of(Path(home)))
         yield database.url.render_as_string(hide_password=False)
         database.close()
         EmbeddedServer(Path(home)).destroy()

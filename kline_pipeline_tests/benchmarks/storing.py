@@ -12,7 +12,6 @@ import pyarrow as pa
 from sqlalchemy import text
 
 from kline_pipeline.candles.derive import Generation
-from kline_pipeline.config import BybitSettings, KlineSettings, Settings
 from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.evidence import coverage
@@ -24,6 +23,7 @@ from kline_pipeline.market.window import Window, to_ms
 from kline_pipeline.sinks import candles_parquet, candles_postgres
 from kline_pipeline.sinks.landing import ToLand
 from kline_pipeline_tests.benchmarks import floors
+from kline_pipeline_tests.benchmarks.world import settings_of
 
 _SERIES: Final = Series.parse("linear:BTCUSDT:1")
 _MONTHS: Final = [date(2023, month, 1) for month in range(1, 13)]
@@ -61,7 +61,7 @@ def measure() -> dict[str, float]:
     rows = sum(partition.rows for partition in partitions)
     with TemporaryDirectory() as folder:
         home = Path(folder, "home")
-        with connect(Settings(BybitSettings(), KlineSettings(home=home))) as database:
+        with connect(settings_of(home)) as database:
             plain_s = floors.plain_copy_s(database, [partition.candles for partition in partitions])
             _note(database, partitions)
             new_s = _wall_s(lambda: [candles_postgres.land(database, one) for one in partitions])

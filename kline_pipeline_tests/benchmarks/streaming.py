@@ -20,7 +20,7 @@ import httpx
 from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.bybit.file_budget import FileBudget
 from kline_pipeline.bybit.pages import plan
-from kline_pipeline.config import BybitSettings, KlineSettings, Settings
+from kline_pipeline.config import Settings
 from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import connect
 from kline_pipeline.datasets import Cell, undeclared
@@ -32,7 +32,7 @@ from kline_pipeline.pipeline import Pipeline
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.market import SyntheticHistory
 from kline_pipeline.simulator.transport import SimulatorTransport
-from kline_pipeline_tests.benchmarks.world import cpu_of_family_s, postmaster_of
+from kline_pipeline_tests.benchmarks.world import cpu_of_family_s, postmaster_of, settings_of
 from kline_pipeline_tests.worlds import NoBudget, ms
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def main(rate: int, start: str, end: str, key: str) -> None:
     pages = plan(Window(start_of(start, _NOW_MS), end_of(end, _NOW_MS)), series.interval)
     with TemporaryDirectory() as folder:
         home = Path(folder, "home")
-        settings = Settings(BybitSettings(base_url="http://127.0.0.1:1"), KlineSettings(home=home))
+        settings = settings_of(home, base_url="http://127.0.0.1:1")
         with connect(settings) as database:
             with _client(settings, NoBudget(), transport) as client:
                 for page in pages:

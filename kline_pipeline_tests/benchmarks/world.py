@@ -95,6 +95,23 @@ class World:
         return cpu_of_family_s(postmaster_of(self.home)), cpu_of_family_s(self.exchange_pid)
 
 
+def settings_of(home: Path, **bybit: Any) -> Settings:
+    """Return settings of a KLINE_HOME of its own: no variable and no `.env` leads to a database or folder of yours."""
+    nowhere = KlineSettings(home=home, datasets_file=None, database_url=None, work_url=None, snapshot_url=None)
+    return Settings(BybitSettings(**bybit), nowhere)
+
+
+def only_ours() -> None:
+    """End the program where the commands that it starts would find a database or folders of somebody's.
+
+    Raises:
+        SystemExit: a variable or a `.env` of the working directory names one.
+    """
+    found = KlineSettings()
+    if found.database_url or found.work_url or found.snapshot_url or found.datasets_file:
+        raise SystemExit("KLINE_DATABASE_URL or a folder of yours is set, here or in .env: run benchmarks elsewhere")
+
+
 @contextmanager
 def world(*options: str, latency_ms: int = LATENCY_MS) -> Iterator[World]:
     """Give a new KLINE_HOME with a running server, and an exchange; both are gone at the end of the block.
@@ -109,7 +126,7 @@ def world(*options: str, latency_ms: int = LATENCY_MS) -> Iterator[World]:
         env = environment(home, XDG_CACHE_HOME=folder, BYBIT_REQUESTS_PER_SECOND=str(RATE))
         with _exchange(env, "--latency-ms", str(latency_ms), *options) as (pid, url):
             env["BYBIT_BASE_URL"] = url
-            settings = Settings(BybitSettings(base_url=url), KlineSettings(home=home))
+            settings = settings_of(home, base_url=url)
             with connect(settings) as database:
                 yield World(home, env, url, pid, database)
             EmbeddedServer(home).destroy()
