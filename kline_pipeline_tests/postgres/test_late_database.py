@@ -124,7 +124,7 @@ def test_looks_leave_nothing_open(own: OwnServer, late: LateDatabase) -> None:
     own.start()
     late.look()
 
-    assert descriptors() == before
+    assert descriptors() <= before  # what tests before left may have been collected meanwhile
 
 
 def test_a_database_without_our_tables_is_not_ready_and_is_left_alone(server: Database, tmp_path: Path) -> None:

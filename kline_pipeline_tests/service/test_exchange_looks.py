@@ -10,7 +10,7 @@ from kline_pipeline.bybit.file_budget import FileBudget
 from kline_pipeline.bybit.ratelimit import Lag, no_lag
 from kline_pipeline.config import BybitSettings, KlineSettings, Settings
 from kline_pipeline.database.late import LateDatabase
-from kline_pipeline.errors import ConfigError, RateLimited, UnknownSeries
+from kline_pipeline.errors import ConfigError, RateLimited
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.series import Series
 from kline_pipeline.metrics import CLOCK_SKEW, EXCHANGE_UP, PROBE_SECONDS
@@ -206,7 +206,7 @@ def test_series_come_from_the_settings_at_most_ten(monkeypatch: pytest.MonkeyPat
     assert of(None) == ["linear:BTCUSDT:1"]
     assert of("none") == []
     assert of("linear:BTCUSDT:1m  spot:ETHUSDT:60 linear:BTCUSDT:1") == ["linear:BTCUSDT:1", "spot:ETHUSDT:60"]
-    with pytest.raises(UnknownSeries, match="NO-SUCH"):
+    with pytest.raises(ConfigError, match=r"KLINE_PROBE_SERIES.*NO-SUCH"):
         of("NO-SUCH")
     with pytest.raises(ConfigError, match="at most 10"):
         of(" ".join(f"linear:B{number}USDT:1" for number in range(11)))
