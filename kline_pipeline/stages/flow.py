@@ -5,7 +5,7 @@ What each stage does is told in fill, derive and land. Dagster runs them one aft
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,9 +13,10 @@ from typing import Final
 
 from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.datasets import Cell
+from kline_pipeline.errors import ExchangeError
 from kline_pipeline.log.about import AboutThreads
 from kline_pipeline.stages.derive import derive_partition
-from kline_pipeline.stages.fill import Fill, FillReport
+from kline_pipeline.stages.fill import Fill, FillReport, OnReady
 from kline_pipeline.stages.land import Landing, land_partition
 
 # Derived and not landed yet: what bounds the memory, as a month of minutes is about 30 MB of tables.
@@ -66,7 +67,8 @@ class Flow:
         Raises:
             ExchangeError: a retryable one after all attempts; what was complete by then has landed.
             CorruptFile: a raw batch is not what was written.
-            StorageError: the database or a folder failed; no other partition is begun.
+            StorageError: the database or a folder failed; no other partition is begun. It goes before an
+                ExchangeError, which is its cause then, as not all that was complete has landed.
         """
         sinks = self.fill.dataset.sinks
         room = threading.BoundedSemaphore(_AHEAD)
@@ -95,10 +97,32 @@ class Flow:
                 pending = [writers[sink].submit(self._guarded, partial(land, sink)) for sink in sinks]
                 _when_all_are_done(pending, room.release)
 
-            self.fill.run(cells, on_ready=begin)
+            unanswered = self._passed(cells, begin, [deriver, *writers.values()])
         if self._error is not None:
-            raise self._error
+            raise self._error from unanswered
+        if unanswered is not None:
+            raise unanswered
         return {cell: self._done[cell] for cell in cells}
+
+    def _passed(
+        self, cells: Sequence[Cell], begin: OnReady, threads: Sequence[ThreadPoolExecutor]
+    ) -> ExchangeError | None:
+        """Fetch, wait for the threads in their order, and return what the exchange failed with.
+
+        After that what is complete still lands; any other failure, and whoever interrupts this thread, lets nothing
+        else be begun.
+        """
+        unanswered = None
+        try:
+            try:
+                self.fill.run(cells, on_ready=begin)
+            except ExchangeError as exc:
+                unanswered = exc
+            for one in threads:
+                one.shutdown()
+        except BaseException as exc:  # noqa: BLE001 - raised when what has begun is done
+            self._error = self._error or exc
+        return unanswered
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Do a step unless one has failed; the first failure is raised where the passage was begun."""

@@ -1,6 +1,8 @@
 """The whole flow against a simulated exchange and a real PostgreSQL; every promise is broken on purpose."""
 
 import json
+import signal
+import threading
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
@@ -13,9 +15,10 @@ import pytest
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell, Dataset
-from kline_pipeline.errors import CorruptFile, DatasetsError, ExchangeUnavailable, VenueMismatch
+from kline_pipeline.errors import CorruptFile, DatasetsError, ExchangeUnavailable, StorageError, VenueMismatch
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.window import iso, to_ms
+from kline_pipeline.stages.flow import Passed
 from kline_pipeline_tests.worlds import HOURLY, MINUTELY, World, ms, world
 
 JANUARY, FEBRUARY, MARCH = "2024-01-01", "2024-02-01", "2024-03-01"
@@ -324,6 +327,37 @@ def test_an_exchange_that_is_down_raises_and_keeps_what_had_come(sim: World) -> 
         sim.run(HOURLY, (FEBRUARY, "BTCUSDT"))
 
     assert sim.table("linear:BTCUSDT:60") == []
+
+
+def test_a_sink_that_failed_is_not_hidden_by_an_exchange_that_failed_after_it(sim: World) -> None:
+    sim.pipeline.fill(HOURLY, [Cell(date(2024, 1, 1), "BTCUSDT")])
+    sim.exchange.faults.add([{"http": {"status": 503, "path": "kline"}}])
+    (Path(sim.settings.snapshot_url) / "linear").write_text("a file where a folder belongs")
+
+    with pytest.raises(StorageError, match="linear") as raised:
+        sim.pipeline.run(HOURLY, [Cell(date(2024, month, 1), "BTCUSDT") for month in (1, 2)])
+
+    assert isinstance(raised.value.__cause__, ExchangeUnavailable)
+
+
+def test_an_interrupt_ends_what_has_begun_and_begins_nothing_else(sim: World) -> None:
+    *held, last = [Cell(date(2022 + month // 12, month % 12 + 1, 1), "BTCUSDT") for month in range(20)]
+    sim.pipeline.fill(HOURLY, held)
+    asked, landed = sim.pages("60"), list[Cell]()
+
+    def interrupt(cell: Cell, _passed: Passed) -> None:
+        landed.append(cell)
+        if len(landed) > 1:
+            return
+        while sim.pages("60") == asked:  # the page of the last one: by then all others wait to be derived
+            threading.Event().wait(0.01)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        sim.pipeline.run(HOURLY, [*held, last], report=interrupt)
+
+    assert 1 <= len(landed) < 10
+    assert len(sim.table("linear:BTCUSDT:60")) < 10 * 744
 
 
 def test_rows_of_another_symbol_are_never_taken(sim: World) -> None:
