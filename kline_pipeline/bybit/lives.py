@@ -5,7 +5,9 @@ say on which days a life begins and ends, and edges finds the exact candle near 
 asked and answered is kept as evidence. A hole without a whole UTC day in it is not seen here.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +17,9 @@ from kline_pipeline.bybit.client import BybitClient
 from kline_pipeline.bybit.edges import Edge, Prober, first_edge, last_edge
 from kline_pipeline.bybit.instruments import Instrument
 from kline_pipeline.bybit.pages import MAX_SLOTS
+from kline_pipeline.bybit.side_by_side import side_by_side
 from kline_pipeline.errors import BadInterval, BadSymbol, MalformedAnswer
+from kline_pipeline.log.about import AboutThreads
 from kline_pipeline.market.interval import INTERVAL_CODES, Interval
 from kline_pipeline.market.listing import NEVER_MS, Listing
 from kline_pipeline.market.window import Window, iso, windows_of
@@ -68,7 +72,7 @@ class Lives:
 
 
 def probe_lives(client: BybitClient, category: str, symbol: str, *, grace_ms: int) -> Lives:
-    """Return the lives of an instrument, asked of the exchange: 7 requests for linear BTCUSDT.
+    """Return the lives of an instrument, asked of the exchange: 7 requests for linear BTCUSDT, in 4 rounds.
 
     Args:
         client: of the exchange.
@@ -81,13 +85,15 @@ def probe_lives(client: BybitClient, category: str, symbol: str, *, grace_ms: in
         MalformedAnswer: daily and monthly candles contradict each other.
         ExchangeError: no usable answer after all attempts.
     """
-    instrument = find_instrument(client, category, symbol)
     prober = Prober(client, category, symbol)
-    now_ms = client.server_time_ms_seen
+    now_ms = client.server_time_ms_seen or client.server_time_ms()
+    with AboutThreads(1, "months") as threads:
+        asked = threads.submit(prober.times, _MONTH, Window(BEGINNING_MS, _MONTH.shift(_MONTH.floor(now_ms), 1)))
+        instrument = find_instrument(client, category, symbol)
     # Candles of an unknown name prove something for spot alone: inverse answers for a linear
     # symbol with linear candles (bybit-v5.md 1.3).
     known = instrument is not None
-    ends = _ends(prober, instrument, now_ms) if known or category == "spot" else []
+    ends = _ends(prober, instrument, now_ms, asked.result) if known or category == "spot" else []
     if not ends and not known:
         msg = f"{client.host} knows no {category} instrument {symbol}, listed or delisted"
         raise BadSymbol(f"{msg}; check the symbol and its category")
@@ -121,10 +127,12 @@ def find_instrument(client: BybitClient, category: str, symbol: str) -> Instrume
     return None
 
 
-def _ends(prober: Prober, instrument: Instrument | None, now_ms: int) -> list[tuple[Edge, Edge]]:
+def _ends(
+    prober: Prober, instrument: Instrument | None, now_ms: int, months: Callable[[], Times]
+) -> list[tuple[Edge, Edge]]:
     """Return the first and last candle of each life, ascending; where one goes on, its day."""
     try:
-        days = _days(prober, now_ms)
+        days = _days(prober, now_ms, months)
     except BadInterval:
         return _ends_without_days(prober, instrument, now_ms)
     except BadSymbol:
@@ -143,19 +151,17 @@ def _ends(prober: Prober, instrument: Instrument | None, now_ms: int) -> list[tu
     return ends
 
 
-def _days(prober: Prober, now_ms: int) -> Times:
+def _days(prober: Prober, now_ms: int, answered: Callable[[], Times]) -> Times:
     """Return the open times of all daily candles; those absent in between were asked for twice."""
-    end_ms = _MONTH.shift(_MONTH.floor(now_ms), 1)
     try:
-        months = prober.times(_MONTH, Window(BEGINNING_MS, end_ms))
+        months = answered()
     except BadInterval:
-        days = _backwards(prober, _DAY, _DAY.shift(_DAY.floor(now_ms), 1), None)
-        return _asked_again(prober, days)
+        return _asked_again(prober, _backwards(prober, _DAY, _DAY.shift(_DAY.floor(now_ms), 1)))
     if not len(months):
         return months
     # A month further, as its own candle may be what the exchange leaves out.
     end_ms = min(_DAY.shift(_DAY.floor(now_ms), 1), _MONTH.shift(int(months[-1]), 2))
-    days = _asked_again(prober, _backwards(prober, _DAY, end_ms, int(months[0])))
+    days = _asked_again(prober, _since(prober, _DAY, int(months[0]), end_ms))
     # A month whose own candle is left out is seen by its days, and missing where it is asked for; the other way round
     # nobody knows which days there are.
     without_days = np.setdiff1d(months, _MONTH.floors(days))
@@ -168,22 +174,26 @@ def _days(prober: Prober, now_ms: int) -> Times:
     return days
 
 
-def _backwards(prober: Prober, interval: Interval, end_ms: int, begin_ms: int | None) -> Times:
+def _since(prober: Prober, interval: Interval, begin_ms: int, end_ms: int) -> Times:
+    """Return all open times before `end_ms`, to a page that reaches past `begin_ms`: what the months lack is seen."""
+    ends_ms = [end_ms]
+    while (start_ms := interval.shift(ends_ms[-1], -MAX_SLOTS)) >= begin_ms:
+        ends_ms.append(start_ms)
+    pages = (Window(interval.shift(one, -MAX_SLOTS), one) for one in ends_ms)
+    return np.unique(np.concatenate(side_by_side(partial(prober.times, interval), pages, len(ends_ms))))
+
+
+def _backwards(prober: Prober, interval: Interval, end_ms: int) -> Times:
     """Return all open times before `end_ms`, asked for in full pages, the newest first.
 
-    The walk ends with a page that reaches past `begin_ms`; without one it ends with an empty page
-    before which the exchange has nothing older, or in 2017.
+    The walk ends with an empty page before which the exchange has nothing older, or in 2017.
     """
     found = []
     while True:
         start_ms = interval.shift(end_ms, -MAX_SLOTS)
         times, older = prober.times_and_older(interval, Window(start_ms, end_ms))
         found.append(times)
-        if begin_ms is None:  # noqa: SIM108 - two endings, each with its reason
-            done = start_ms <= BEGINNING_MS or (not len(times) and not older)
-        else:
-            done = start_ms < begin_ms  # past it, so that candles which the months lack are seen
-        if done:
+        if start_ms <= BEGINNING_MS or (not len(times) and not older):
             return np.unique(np.concatenate(found))
         end_ms = start_ms
 
@@ -217,7 +227,7 @@ def _ends_without_days(prober: Prober, instrument: Instrument | None, now_ms: in
     interval, times = prober.first_served(INTERVAL_CODES, tail_of)
     tail = tail_of(interval)
     if launch_ms is None:
-        times = np.union1d(times, _backwards(prober, interval, tail.start_ms, None))
+        times = np.union1d(times, _backwards(prober, interval, tail.start_ms))
     elif launch_ms < tail.start_ms:
         start_ms = interval.floor(launch_ms)
         head = Window(start_ms, interval.shift(start_ms, MAX_SLOTS))

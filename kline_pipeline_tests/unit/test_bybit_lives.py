@@ -73,8 +73,10 @@ def test_several_are_probed_side_by_side_and_one_that_nobody_knows_is_named() ->
 
 def test_a_symbol_that_trades_costs_seven_requests_one_of_them_for_minutes() -> None:
     found, asked = probe("linear", "BTCUSDT")
-    intervals = [request.url.params.get("interval") for request in asked.sent]
-    assert intervals == [None, "M", "D", "D", "D", "60", "1"]
+    time, *sent = [(request.url.path.rsplit("/", 1)[1], request.url.params.get("interval")) for request in asked.sent]
+    assert time == ("time", None)  # a client that had heard of it before does not ask
+    assert sorted(sent[:2]) == [("instruments-info", None), ("kline", "M")]
+    assert [interval for _, interval in sent[2:]] == ["D", "D", "D", "60", "1"]
     assert found.instrument is not None
     assert found.instrument.launch_time_ms != found.lives[0].from_ms
 
