@@ -36,11 +36,6 @@ def backfill(
     """
     import json
 
-    from kline_pipeline.defs.runs_processes import prepare_workers
-
-    if not dry_run and not detach:
-        prepare_workers()
-
     from kline_pipeline.cli.estimate import estimate
     from kline_pipeline.cli.ranged_runs import execute, prepare
     from kline_pipeline.cli.ranges import parse_keys

@@ -24,10 +24,6 @@ def demo(
 
     Example: kline-pipeline demo
     """
-    from kline_pipeline.defs.runs_processes import prepare_workers
-
-    prepare_workers()
-
     from kline_pipeline.cli.backfill import close
     from kline_pipeline.cli.ranged_runs import execute, prepare
     from kline_pipeline.cli.ranges import parse_keys

@@ -111,15 +111,22 @@ def plan_runs(
 
 
 def out_of_step(runs: Sequence[RangeRun]) -> list[RangeRun]:
-    """Return the runs with the first one cut by its dates, where there are others and it has several.
+    """Return the runs with the first and the last one cut by their dates, where there are several of both.
 
     Workers that begin with runs of one length fetch at once, each at half the rate, and land at once, when nobody asks
-    the exchange; a shorter run at the beginning brings them out of step.
+    the exchange; a shorter run at the beginning brings them out of step. At the end it leaves no worker idle for long.
     """
-    if len(runs) < 2 or len(runs[0].dates) < 2:  # noqa: PLR2004 - nobody to be in step with, nothing to cut
+    if len(runs) < 2:  # noqa: PLR2004 - nobody to be in step with
         return list(runs)
-    first, cut = runs[0], max(1, len(runs[0].dates) // 3)
-    return [replace(first, dates=first.dates[:cut]), replace(first, dates=first.dates[cut:]), *runs[1:]]
+    first, *between, last = runs
+    return [*_cut(first, len(first.dates) // 3), *between, *_cut(last, -(-len(last.dates) * 2 // 3))]
+
+
+def _cut(run: RangeRun, after: int) -> list[RangeRun]:
+    """Cut a run after so many of its dates, at least one; the whole of it where it has no more."""
+    after = max(1, after)
+    parts = (run.dates[:after], run.dates[after:])
+    return [replace(run, dates=dates) for dates in parts if dates]
 
 
 def _cut_dates(dataset: Dataset, days: list[date], most: int, most_candles: int) -> list[list[date]]:

@@ -26,13 +26,14 @@ LOADED: Final = (
         f"kline_pipeline.defs.automation.{name}"
         for name in ("alerts", "asking_again", "follow", "housekeeping", "jobs", "left_behind", "schedules")
     ),
+    "httpcore",  # loaded by httpx at its first client
 )
 
 
 def prepare_workers() -> None:
     """Start the server process where it does not run yet; returns at once, while it loads."""
     with ctrl_c_held_back():
-        forkserver.set_forkserver_preload(list(LOADED))
+        forkserver.set_forkserver_preload(["kline_pipeline.defs.runs_loaded"])
         forkserver.ensure_running()
 
 
