@@ -26,7 +26,7 @@ LOADED: Final = (
         f"kline_pipeline.defs.automation.{name}"
         for name in ("alerts", "asking_again", "follow", "housekeeping", "jobs", "left_behind", "schedules")
     ),
-    "httpcore",  # loaded by httpx at its first client
+    *("httpcore", "numpy.ma", "psycopg2", "upath"),  # which httpx, numpy and Dagster load when they first need them
 )
 
 

@@ -8,16 +8,20 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.utils import make_new_run_id
+from sqlalchemy import event
 
 from kline_pipeline.config import Settings
 from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database
+from kline_pipeline.defs.instance.check_states import EventLog
 from kline_pipeline.defs.instance.home import write_dagster_home
+from kline_pipeline.defs.instance.known_schema import RunsOfKnownTables
 from kline_pipeline.defs.instance.orphans import (
     HOST_TAG,
     LOCK_TAG,
@@ -56,6 +60,32 @@ def test_dagster_keeps_its_tables_in_its_own_schema(instance: DagsterInstance, d
     with database.engine.connect() as connection:
         found = connection.exec_driver_sql("select run_id from dagster.runs").scalars().all()
     assert found == [run_id]
+
+
+def test_tables_of_dagster_are_looked_for_until_they_are_found(instance: DagsterInstance, database: Database) -> None:
+    log, runs = instance.event_log_storage, instance.run_storage
+    assert isinstance(log, EventLog)
+    assert isinstance(runs, RunsOfKnownTables)
+    looks: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "pg_catalog" in statement:
+            looks.append(statement)
+
+    event.listen(log._engine, "before_cursor_execute", note, named=False)
+    event.listen(runs._engine, "before_cursor_execute", note, named=False)
+
+    def asked() -> list[bool]:
+        return [log.supports_asset_checks, log.has_asset_key_index_cols(), runs.has_run_stats_index_cols()]
+
+    assert asked() == [True] * 3
+    first = len(looks)
+    assert asked() == [True] * 3
+    assert len(looks) == first > 0
+    assert not log.has_table("a_table_of_later")
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("create table dagster.a_table_of_later (id int)")
+    assert log.has_table("a_table_of_later")
 
 
 def test_the_embedded_server_serves_dagster_until_its_process_ends(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from dagster._core.storage.asset_check_state import AssetCheckState
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, DagsterRunStatus
-from dagster_postgres import PostgresEventLogStorage
+
+from kline_pipeline.defs.instance.known_schema import EventLogOfKnownTables
 
 Partitions: TypeAlias = PartitionsDefinition[Any] | None
 
@@ -43,7 +44,7 @@ class _Known(NamedTuple):
     until_s: float
 
 
-class EventLog(PostgresEventLogStorage):
+class EventLog(EventLogOfKnownTables):
     """Dagster's event log, whose states of checks take linear time and are reckoned once for queries of one moment."""
 
     def __init__(self, url: str) -> None:

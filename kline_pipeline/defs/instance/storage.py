@@ -13,12 +13,13 @@ from dagster import DagsterInstance
 from dagster._config import UserConfigSchema
 from dagster._core.instance.ref import InstanceRef
 from dagster._serdes import ConfigurableClassData
-from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres import DagsterPostgresStorage, PostgresScheduleStorage
 
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.defs.instance.check_states import EventLog
 from kline_pipeline.defs.instance.home import write_dagster_home
+from kline_pipeline.defs.instance.known_schema import RunsOfKnownTables
 from kline_pipeline.log.redaction import protect
 
 _STATEMENT_TIMEOUT_MS: Final = 60_000
@@ -37,8 +38,13 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     """
 
     def __init__(self, database: Database, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(database.dagster_url, inst_data=inst_data)
+        self.postgres_url, self.should_autocreate_tables = database.dagster_url, True
+        self._inst_data = inst_data
+        self._run_storage = RunsOfKnownTables(database.dagster_url)
         self._event_log_storage = EventLog(database.dagster_url)
+        self._schedule_storage = PostgresScheduleStorage(database.dagster_url)
+        # DagsterPostgresStorage itself would make parts of its own, each of which connects.
+        super(DagsterPostgresStorage, self).__init__()  # type: ignore[no-untyped-call]
         for part in (self._event_log_storage, self._run_storage, self._schedule_storage):
             part.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _RECYCLE_S, _OVERFLOW)
 
