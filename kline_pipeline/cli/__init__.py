@@ -5,17 +5,22 @@ imported before a command runs.
 """
 
 import gc
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
 
 _INTERRUPTED = 130
+_TERMINATED = 143
 _WITH_RUNS = frozenset({"backfill", "demo"})
 _WITHOUT_RUNS = frozenset({"--detach", "--dry-run", "--help", "-h"})
 _YOUNG = 200_000  # objects made before Python looks for cycles: most that a command loads stays, a look takes 0.1 s
 
 
 def main() -> None:
-    """Run the command of sys.argv and exit with its code: 0 done, 1 failed, 2 bad usage, 130 Ctrl-C."""
+    """Run the command of sys.argv and exit with its code: 0 done, 1 failed, 2 bad usage, 130 Ctrl-C, 143 SIGTERM."""
+    signal.signal(signal.SIGTERM, _terminate)  # so that a command leaves its files and counts as after Ctrl-C
     gc.set_threshold(_YOUNG)
     code = run(sys.argv[1:])
     # Python would look through all that was loaded for cycles once more, which takes 0.3 s and is of no use to anybody.
@@ -38,6 +43,10 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as exc:  # noqa: BLE001 - the outermost edge
         sentence = f"{type(exc).__name__}: {exc} (a defect of kline-pipeline: KLINE_LOG_LEVEL=DEBUG shows where)"
         return _told(exc, sentence, 1)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(_TERMINATED)
 
 
 def _load_dagster_meanwhile(arguments: Sequence[str]) -> None:

@@ -35,17 +35,25 @@ def init(
         typer.echo(f"kept     {folder / name}")
     if PRIVATE in written.new:
         typer.echo(f"\n{folder / PRIVATE} holds passwords made for this deployment; nobody else can read it.")
-    typer.echo("\nThen, for Docker (kubernetes/values.yaml and systemd/kline-pipeline.service begin with their own):")
-    for command in _next(folder, release):
-        typer.echo(f"  {command}")
+    _tell(
+        "Then, and where no index has this release, fill wheels/, from which it is installed:", _first(folder, release)
+    )
+    _tell(
+        "For Docker (kubernetes/values.yaml and systemd/kline-pipeline.service begin with their own commands):",
+        ["docker compose up -d --build --wait", "docker compose exec code kline-pipeline doctor"],
+    )
 
 
-def _next(folder: Path, release: "Release") -> list[str]:
-    inside = shlex.quote(str(folder))
-    commands = [f"cd {inside}", "docker compose up -d --build --wait", "docker compose exec code kline-pipeline doctor"]
+def _first(folder: Path, release: "Release") -> list[str]:
+    inside = f"cd {shlex.quote(str(folder))}"
     if release.source is None:
-        return commands
-    # No index has it: the image takes it from wheels/.
+        return [inside]
     source = shlex.quote(str(release.source))
-    made = f"cp {source} wheels/" if release.source.is_file() else f"pip wheel --no-deps --wheel-dir wheels {source}"
-    return [commands[0], made, *commands[1:]]
+    return [
+        inside,
+        f"cp {source} wheels/" if release.source.is_file() else f"pip wheel --no-deps --wheel-dir wheels {source}",
+    ]
+
+
+def _tell(sentence: str, commands: list[str]) -> None:
+    typer.echo("\n".join(["", sentence, *(f"  {command}" for command in commands)]))

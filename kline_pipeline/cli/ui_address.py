@@ -23,10 +23,15 @@ def only_up(home: Path, url: str) -> Iterator[None]:
     """Hold KLINE_HOME for this `up` alone, and leave the address of its UI there.
 
     Raises:
-        StorageError: another `up` holds it.
+        StorageError: another `up` holds it, or it cannot be written.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / _LOCK).open("a+") as lock:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        opened = (home / _LOCK).open("a+")
+    except OSError as exc:
+        msg = f"{exc.filename} cannot be written: {exc.strerror}; make it writable, or set KLINE_HOME to another folder"
+        raise StorageError(msg) from exc
+    with opened as lock:
         if not _taken(lock):
             time.sleep(_LOOK_S)
             if not _taken(lock):

@@ -81,6 +81,11 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakOff:
+    """A worker is to end at once, in the middle of its run; what it has counted it still writes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """What a worker tells: a run has an id, pages came, a partition is through an asset, one waits, a run is over."""
 

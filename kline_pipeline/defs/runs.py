@@ -17,12 +17,13 @@ from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.instance.home import write_dagster_home
 from kline_pipeline.defs.ranges import RangeRun
-from kline_pipeline.defs.run_messages import Message, Preparation, Prepared, RunEvent, RunOutcome, Task
+from kline_pipeline.defs.run_messages import BreakOff, Message, Preparation, Prepared, RunEvent, RunOutcome, Task
 from kline_pipeline.defs.runs_processes import start_worker
 from kline_pipeline.errors import StorageError
 from kline_pipeline.log.daily import begin_anew
 
 _END_S: Final = 10.0
+_BREAK_OFF_S: Final = 2.0  # for counts on their way to a database that may hang
 _CANCELED: Final = (
     "The command that ran it was stopped by Ctrl-C or a signal; run it again, it goes on where it stopped."
 )
@@ -155,10 +156,13 @@ class RunWorkers:
         self._workers.clear()
 
     def _cancel(self) -> None:
-        """Kill the workers and mark their runs as canceled; what they wrote stands the kill."""
+        """End the workers in the middle and mark their runs as canceled; what they wrote stands the end."""
         for number in (signal.SIGINT, signal.SIGTERM):
             _ignore(number)
+        for connection in self._workers:
+            _send(connection, BreakOff())
         for connection, worker in self._workers.items():
+            worker.process.join(_BREAK_OFF_S)
             worker.process.kill()
             worker.process.join()
             _hear_last_words(connection, worker)
@@ -219,7 +223,7 @@ class RunWorkers:
                     getattr(instance, how)(run, why)
 
 
-def _send(connection: Connection, task: Preparation | Task | None) -> None:
+def _send(connection: Connection, task: Preparation | Task | BreakOff | None) -> None:
     with suppress(OSError):  # the worker is dead; the end of its pipe tells the same, and is heeded
         connection.send(task)
 

@@ -35,10 +35,11 @@ from kline_pipeline.defs.marks import read_pages
 from kline_pipeline.defs.outcomes import parse_partition, read_outcome
 from kline_pipeline.defs.ranges import RangeRun
 from kline_pipeline.defs.run_lines import prepare, run_lines
-from kline_pipeline.defs.run_messages import Message, Preparation, Prepared, RunOutcome, Task
+from kline_pipeline.defs.run_messages import BreakOff, Message, Preparation, Prepared, RunOutcome, Task
 from kline_pipeline.defs.runs_selection import record_selected_run
 from kline_pipeline.defs.symbols import known_with
 from kline_pipeline.errors import KlineError
+from kline_pipeline.evidence.fetch_stats import flush_all
 from kline_pipeline.log.redaction import redaction
 from kline_pipeline.market.arrow import leave_pandas_alone
 
@@ -150,7 +151,8 @@ def _execute(
             return _concluded(instance, task, run_id)
     except Exception as exc:
         logger.exception("run broke off", extra={"run_id": run_id})
-        error = redaction().text(f"the run broke off: {type(exc).__name__}: {exc}")
+        # Of a statement that failed the first line says why; the statement itself is in the log.
+        error = redaction().text(f"the run broke off: {type(exc).__name__}: {str(exc).partition(chr(10))[0]}")
         left = instance.get_run_by_id(run_id) if run_id else None
         if left is not None and not left.is_finished:
             instance.report_run_failed(left, error)
@@ -187,9 +189,13 @@ def _receive(connection: Connection, tasks: "SimpleQueue[Preparation | Task | No
     """Hand on tasks; when the pipe ends, the parent is gone, and so is every reason to go on."""
     while True:
         try:
-            tasks.put(connection.recv())
+            task = connection.recv()
         except (EOFError, OSError):
+            task = BreakOff()
+        if isinstance(task, BreakOff):
+            flush_all()
             os._exit(1)
+        tasks.put(task)
 
 
 def _die_with_parent() -> None:

@@ -54,6 +54,9 @@ _TOTALS: Final = text(
 )
 
 
+_KEPT: Final[dict["Counted", Database]] = {}  # by the blocks of `kept` of this process
+
+
 class Counted:
     """The row of one process; a tally has one at a time, or all would be counted twice.
 
@@ -144,11 +147,20 @@ def kept(database: Database, *, every_s: float = EVERY_S) -> Iterator[Counted]:
 
     thread = Thread(target=keep, name="fetch stats", daemon=True)
     thread.start()
+    _KEPT[counted] = database
     try:
         yield counted
     finally:
+        del _KEPT[counted]
         done.set()
         thread.join(_LEAVE_S)
+
+
+def flush_all() -> None:
+    """Flush what all blocks of `kept` count, for a process that ends without leaving them; nothing is raised."""
+    for counted, database in list(_KEPT.items()):
+        with suppress(SQLAlchemyError):
+            counted.flush(database)
 
 
 def totals(connection: Connection) -> dict[str, float]:

@@ -5,6 +5,7 @@ KLINE_HOME/fetch_stats/{source}.json    the counts, replaced whole; {source}.ali
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -67,8 +68,10 @@ def collect(database: Database, home: Path) -> None:
             continue
         try:
             counts = {str(key): float(value) for key, value in json.loads(file.read_bytes()).items()}
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, TypeError):
             counts = {}  # not ours, or taken in by another process meanwhile
+        if not all(math.isfinite(value) and value >= 0 for value in counts.values()):
+            counts = {}  # not ours: nothing counts backwards
         if counts:
             with database.translate_errors(), database.engine.begin() as connection:
                 take_in(connection, file.stem, counts)

@@ -14,7 +14,6 @@ from itertools import product
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import httpx
 import pytest
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus
 from dagster import __version__ as dagster_version
@@ -32,6 +31,7 @@ from kline_pipeline.defs.runs import RunWorkers, execute_runs
 from kline_pipeline.defs.runs_processes import LOADED
 from kline_pipeline.defs.symbols import add_symbol, known_symbols, remove_symbol, sync_symbols
 from kline_pipeline.errors import StorageError, UnknownSeries
+from kline_pipeline.evidence.fetch_stats import totals
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.market import SyntheticHistory
@@ -235,6 +235,22 @@ def test_ctrl_c_cancels_the_runs_and_ends_the_workers(world: Settings, instance:
     assert multiprocessing.active_children() == []
 
 
+def test_what_a_worker_counted_is_kept_where_ctrl_c_ends_it(
+    world: Settings, instance: DagsterInstance, database: Database
+) -> None:
+    runs = plan_runs(HOURLY, MONTHS, ["BTCUSDT"], known=known_symbols(instance, HOURLY))
+
+    def interrupt(event: RunEvent) -> None:
+        if event.kind == "cell":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        execute_runs(world, runs, on_progress=interrupt, workers=1)
+    with database.engine.begin() as connection:
+        kept = totals(connection)
+    assert kept['kline_exchange_requests_total{kind="kline",outcome="ok"}'] >= 3  # pages of three months of hours
+
+
 def test_a_killed_worker_costs_its_run_only(world: Settings, instance: DagsterInstance) -> None:
     runs = plan_runs(HOURLY, [APRIL], ["BTCUSDT", "SOLUSDT"], known=known_symbols(instance, HOURLY))
     killed: list[str] = []
@@ -279,11 +295,12 @@ def test_workers_end_with_a_killed_parent_and_their_run_is_closed(
 def test_workers_are_forked_with_all_that_the_definitions_import_and_without_them() -> None:
     for name in ("kline_pipeline.definitions", "kline_pipeline.defs.runs_worker"):
         importlib.import_module(name)
-    httpx.Client().close()
-    imported = {name for name in sys.modules if name.startswith("kline_pipeline.defs.automation.")}
-    assert set(LOADED) <= set(sys.modules)
+    imported = {name for name in sys.modules if name.startswith("kline_pipeline.")}
+    assert {name for name in LOADED if name.startswith("kline_pipeline.")} <= imported
     assert "kline_pipeline.definitions" not in LOADED  # it reads the settings, which are those of a command
-    assert {"kline_pipeline.defs.automation.alerts"} <= imported & set(LOADED)
+    assert "kline_pipeline.defs.automation.alerts" in LOADED
+    for name in LOADED:
+        importlib.import_module(name)
 
 
 def _parent(connection: Connection) -> None:

@@ -49,8 +49,8 @@ def test_every_command_of_the_runbook_exists_with_its_options() -> None:
     assert len(COMMANDS) > len(SECTIONS)
     for command in COMMANDS:
         words = shlex.split(command)
-        if words[0] == "docker" and "kline-pipeline" in words:
-            words = words[words.index("kline-pipeline") :]
+        ours = [number for number, word in enumerate(words[:-1]) if Path(word).name == "kline-pipeline"]
+        words = ["kline-pipeline", *words[ours[-1] + 1 :]] if ours else words
         if words[0] in OTHER_PROGRAMS:
             continue
         assert words[0] == "kline-pipeline", command

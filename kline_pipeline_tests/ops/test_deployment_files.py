@@ -173,6 +173,14 @@ def test_the_values_are_for_the_dagster_that_is_installed() -> None:
     assert f"dagster-k8s=={version('dagster-postgres')}" in text
 
 
+def test_runs_in_kubernetes_show_the_lines_that_they_show_elsewhere() -> None:
+    values = yaml.safe_load((DEPLOY / "kubernetes/values.yaml").read_text())["pythonLogs"]
+    elsewhere = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())["python_logs"]
+
+    assert values["managedPythonLoggers"] == elsewhere["managed_python_loggers"]
+    assert values["pythonLogLevel"] == elsewhere["python_log_level"]
+
+
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     program = tmp_path / "kline-pipeline"
     program.write_text("#!/bin/sh\n")

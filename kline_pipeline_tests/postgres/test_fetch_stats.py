@@ -1,9 +1,11 @@
 """Counts of processes in PostgreSQL: whatever ends, is killed, or flushes twice, each count is there once."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,13 @@ from kline_pipeline.database.engine import Database
 from kline_pipeline.evidence.fetch_stats import Counted, kept, totals
 from kline_pipeline.evidence.fetch_stats_files import collect, kept_in_files
 from kline_pipeline.metrics import REQUEST_SECONDS, RETRIES, ROWS_WRITTEN, Tally
+from kline_pipeline.simulator.exchange import Exchange
+from kline_pipeline.simulator.market import SyntheticHistory
+from kline_pipeline.simulator.server import SimulatorServer
+from kline_pipeline_tests.outcomes import requests_told
+from kline_pipeline_tests.programs import command, environment
 
+NOW_MS = 1_712_752_496_000  # 2024-04-10T12:34:56Z
 ROWS = 'kline_rows_written_total{sink="postgres"}'
 SUM = 'kline_exchange_request_seconds_sum{kind="kline"}'
 # Counts without a database, says so, and waits for its end.
@@ -176,9 +184,31 @@ def test_counts_of_a_living_process_are_left_and_those_of_a_killed_one_taken(
     assert counts(database) == {ROWS: 5}
 
 
+def test_a_fetch_that_is_terminated_keeps_all_that_it_counted(database: Database, tmp_path: Path) -> None:
+    exchange = Exchange(SyntheticHistory(7, now_ms=NOW_MS), clock=lambda: NOW_MS, requests_per_5s=10**9)
+    exchange.faults.replace([{"slow": {"seconds": 0.2, "path": "kline", "interval": "1"}}])
+    file = tmp_path / "year.csv"
+    words = ("fetch", "linear:BTCUSDT:1", "--from", "2023-01-01", "--to", "2023-12-31", "-o", str(file))
+    with SimulatorServer(exchange) as server:
+        env = environment(tmp_path / "home", XDG_CACHE_HOME=str(tmp_path), BYBIT_BASE_URL=server.url)
+        with subprocess.Popen(command(*words), env=env, stderr=subprocess.DEVNULL) as process:
+            while exchange.stats.snapshot()["candles_served"] < 20_000:
+                threading.Event().wait(0.01)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait() == 143
+    collect(database, tmp_path / "home")
+    found = counts(database)
+    sent = requests_told(exchange.stats.snapshot())
+    assert sent["kline", "ok"] > 20
+    for (kind, outcome), number in sent.items():
+        assert found[f'kline_exchange_requests_total{{kind="{kind}",outcome="{outcome}"}}'] == number
+    assert not file.exists()
+
+
 def test_a_spoilt_file_of_counts_is_removed(database: Database, tmp_path: Path) -> None:
     (tmp_path / "fetch_stats").mkdir()
-    for name, content in (("a", "{"), ("b", "[]"), ("c", json.dumps({ROWS: "x"}))):
+    spoilt = ("{", "[]", *(json.dumps({ROWS: value}) for value in ("x", None, math.nan, -1)))
+    for name, content in enumerate(spoilt):
         (tmp_path / "fetch_stats" / f"{name}.json").write_text(content)
     collect(database, tmp_path)
     assert counts(database) == {}

@@ -21,6 +21,12 @@ def test_the_address_counts_only_while_up_runs(tmp_path: Path) -> None:
     assert running_up(home) is None
 
 
+def test_a_home_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot be written"), only_up(tmp_path / "file" / "home", URL):
+        pass
+
+
 def test_a_look_does_not_keep_the_next_up_from_starting(tmp_path: Path) -> None:
     for _ in range(3):
         with only_up(tmp_path, URL):
