@@ -72,7 +72,7 @@ def _sound(frame: pd.DataFrame, rows: int) -> int:
 def _from_postgres(settings: Settings, series: Series, window: Window) -> pd.DataFrame:
     with connect(settings, migrate=False) as database:
         frame = candles_postgres.read(database, series, window).to_pandas().astype(dict.fromkeys(_NUMBERS, "float64"))
-    open_time = pd.to_datetime(frame.pop("open_time_ms"), unit="ms", utc=True)
+    open_time = pd.to_datetime(frame.pop("open_time_ms"), unit="ms", utc=True).dt.as_unit("ms")
     return frame.assign(open_time=open_time)
 
 

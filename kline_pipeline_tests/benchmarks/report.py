@@ -135,7 +135,6 @@ class Report:
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    whole = float(value).is_integer() and value >= _SHORT
-    return (
-        f"{value:,.0f}" if whole or value >= _SHORT or value == 0 else f"{value:.3g}" if value < 1 else f"{value:.2f}"
-    )
+    if float(value).is_integer() or value >= _SHORT:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
