@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=_positive, default=3, help="how often each is run; default 3")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    if options.json and not options.json.absolute().parent.is_dir():
+        parser.error(f"the folder of {options.json} is not there")
     only_ours()
     about = {"machine": _machine(), "commit": _commit(), "repeat": options.repeat}
     _show(json.dumps(about))
@@ -54,9 +56,9 @@ def main() -> None:
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of times: give 1 or more")
+    return int(text)
 
 
 def _show(text: str) -> None:

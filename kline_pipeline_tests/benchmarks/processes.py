@@ -163,7 +163,7 @@ def living_processes() -> set[int]:
 def stat_of(pid: int) -> list[str] | None:
     """Return the fields of /proc/PID/stat from the state on, None where there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()
     except OSError:
         return None
 
@@ -187,7 +187,7 @@ def cpu_of_family_s(pid: int) -> float:
 
 def _peak_kb(pid: int) -> int:
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
     except OSError:
         return 0
     # A process that has ended and is not waited for yet has no memory.

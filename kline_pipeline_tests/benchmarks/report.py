@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from kline_pipeline_tests.benchmarks.results import Line
 from kline_pipeline_tests.benchmarks.targets import judge
+from kline_pipeline_tests.benchmarks.world import too_often
 
 # Per part: the figure, and its title with the unit. Times are seconds, CPU is user and system.
 _WORK: Final = {
@@ -100,10 +101,7 @@ class Report:
         for text in self._texts(line):
             self._show(text)
         if refused := line.figures.get("refused"):
-            raise SystemExit(
-                f"{line.name} {line.way}: the exchange answered 403 to {refused:.0f} requests of one run: "
-                "more came in 5 s than it allows, so that nothing measured here counts"
-            )
+            raise SystemExit(f"{line.name} {line.way}: {too_often(round(refused))}")
 
     def as_json(self) -> dict[str, Any]:
         """Return per work and way its runs, medians, ratios and targets."""
@@ -127,7 +125,8 @@ class Report:
         texts.append("  ".join([f"{line.name:8}", f"{line.way:13}", *cells]))
         if columns is _WORK:
             beside = (f"{name} {figures[s]:.2f} s ({figures[x]:.2f} x)" for name, (s, x) in _FLOORS.items())
-            texts.append(f"{'':10}floors, and the work to each: {', '.join(beside)}")
+            pages = f"{figures['floor_sampled_pages']:.0f} of {figures['floor_pages']:.0f} pages"
+            texts.append(f"{'':10}floors, and the work to each: {', '.join(beside)} measured on {pages}")
             texts += [f"{'':10}{said.format(figures[name])}" for name, said in _OTHERS.items() if name in figures]
         return texts + [f"{'':10}{verdict}" for verdict in judge(line.name, line.way, figures)]
 

@@ -118,6 +118,9 @@ def world(*options: str, latency_ms: int = LATENCY_MS) -> Iterator[World]:
     Args:
         options: of `simulate`.
         latency_ms: of the exchange.
+
+    Raises:
+        SystemExit: the block ended by one; if the exchange had answered 403 by then, that is told last.
     """
     with tempfile.TemporaryDirectory(prefix="kline-benchmark-") as folder:
         home = Path(folder, "home")
@@ -127,8 +130,22 @@ def world(*options: str, latency_ms: int = LATENCY_MS) -> Iterator[World]:
             env["BYBIT_BASE_URL"] = url
             settings = settings_of(home, base_url=url)
             with connect(settings) as database:
-                yield World(home, env, url, pid, database)
+                here = World(home, env, url, pid, database)
+                try:
+                    yield here
+                except SystemExit as exc:
+                    if refused := here.refused():
+                        raise SystemExit(f"{exc}\n{too_often(refused)}") from exc
+                    raise
             EmbeddedServer(home).destroy()
+
+
+def too_often(refused: int) -> str:
+    """Return the sentence that ends a benchmark in which the exchange answered 403."""
+    return (
+        f"the exchange answered 403 to {refused} requests: more came in 5 s than it allows, "
+        "so that nothing measured here counts"
+    )
 
 
 @contextmanager
