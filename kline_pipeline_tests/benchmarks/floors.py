@@ -1,15 +1,14 @@
-"""What no pipeline can beat: each floor is measured in the run of the work that is compared with it.
+"""What no pipeline can beat, each as a function: a plain way to do a part of the work, with nothing of ours around it.
 
-Fetching: pages / rate and one round trip, computed; and the same pages fetched and thrown away. Storing: plain COPY of
-the same rows, plain write of the same Parquet. Decoding: orjson alone over the same bytes.
+Fetching the same pages and throwing them away; plain COPY of the same rows; plain pyarrow write of the same tables;
+orjson alone over the same bytes. Which rows and pages those are is told in work_floors and storing.
 """
 
 import io
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
+from typing import Final
 
 import httpx
 import orjson
@@ -18,35 +17,30 @@ import pyarrow.parquet as pq
 from sqlalchemy import text
 
 from kline_pipeline.bybit.client import BybitClient
-from kline_pipeline.bybit.file_budget import FileBudget
-from kline_pipeline.bybit.messages import Answer, kline_rows, open_envelope
-from kline_pipeline.bybit.pages import Page, PageFailure, fetch_pages, plan
+from kline_pipeline.bybit.pages import Page, PageFailure, fetch_pages
+from kline_pipeline.bybit.ratelimit import Budget
 from kline_pipeline.config import BybitSettings
 from kline_pipeline.database.engine import Database
-from kline_pipeline.market.schema import CANDLE_SCHEMA, decimals, lines_of, moments_of, snapshot_table
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
-from kline_pipeline_tests.benchmarks.world import LATENCY_MS, RATE, World
 
-TIMES = 5
+TIMES: Final = 5
+_TURN_S: Final = 60.0
+_NAMES: Final = ["category", "symbol", "interval"]
 
-
-def computed_s(pages: int) -> float:
-    """Return the least time in which so many pages can come: the rate, and one round trip."""
-    return pages / RATE + LATENCY_MS / 1000
+Asks = Sequence[tuple[Series, Window]]
 
 
-def fetching_alone_s(world: World, series: Series, window: Window) -> tuple[int, float]:
-    """Return how many pages a window has, and how long they take when they are thrown away, without the imports."""
-    asks = [(series, page) for page in plan(window, series.interval)]
-    settings = BybitSettings(base_url=world.url, requests_per_second=RATE)
-    with BybitClient(settings, budget=FileBudget(Path(world.home, "alone.lock"), RATE)) as client:
+def fetched_s(settings: BybitSettings, budget: Budget, asks: Asks) -> tuple[int, float]:
+    """Return how many candles some pages have, and the wall time of fetching and throwing them away, without imports.
+
+    The client, its threads and the budget are those of the pipeline; no socket is open before the clock starts. The
+    exact columns that the client makes of an answer are made and thrown away too.
+    """
+    with BybitClient(settings, budget=budget) as client:
         began = time.perf_counter()
         rows = sum(_rows(page) for page in fetch_pages(client.kline_page, asks, settings.concurrency))
-        took_s = time.perf_counter() - began
-    if rows != series.interval.count(window.start_ms, window.end_ms):
-        raise SystemExit(f"fetching alone: {rows} candles came of {series} in {window}")
-    return len(asks), took_s
+        return rows, time.perf_counter() - began
 
 
 def _rows(page: Page | PageFailure) -> int:
@@ -56,51 +50,39 @@ def _rows(page: Page | PageFailure) -> int:
     return rows
 
 
-def bodies(world: World, series: Series, window: Window, count: int = 30) -> list[bytes]:
-    """Return some full pages of a window as served."""
-    with httpx.Client(base_url=world.url) as client:
-        return [
-            client.get(
-                "/v5/market/kline",
-                params={
-                    "category": series.category,
-                    "symbol": series.symbol,
-                    "interval": series.interval.code,
-                    "start": page.start_ms,
-                    "end": page.end_ms - 1,
-                    "limit": 1000,
-                },
-            ).content
-            for page in plan(window, series.interval)[:count]
-        ]
+def bodies(settings: BybitSettings, budget: Budget, asks: Asks) -> list[bytes]:
+    """Return some pages as served."""
+    found = []
+    with httpx.Client(base_url=settings.base_url) as client:
+        for series, page in asks:
+            budget.acquire(_TURN_S)
+            params: dict[str, str | int] = {
+                "category": series.category,
+                "symbol": series.symbol,
+                "interval": series.interval.code,
+                "start": page.start_ms,
+                "end": page.end_ms - 1,
+                "limit": 1000,
+            }
+            found.append(client.get("/v5/market/kline", params=params).raise_for_status().content)
+    return found
 
 
-def decoding(pages: list[bytes], series: Series) -> dict[str, float]:
-    """Return CPU seconds per page: orjson alone, our exact columns, and those as decimals."""
-
-    def ours(body: bytes) -> pa.Table:
-        answer = Answer(host="", asked="", status=200, headers={}, body=body)
-        return kline_rows(answer, open_envelope(answer), category=series.category, symbol=series.symbol)
-
-    def as_decimals(body: bytes) -> None:
-        table = ours(body)
-        for name in CANDLE_SCHEMA.names[1:]:
-            decimals(table[name])
-
-    costs = {"orjson": orjson.loads, "exact text": ours, "decimal128": as_decimals}
-    return {name: cpu_s(partial(_each, step, pages)) / len(pages) for name, step in costs.items()}
+def orjson_cpu_s(pages: Sequence[bytes]) -> float:
+    """Return the CPU time of decoding pages with orjson, nothing else: the least of a few."""
+    return cpu_s(lambda: [orjson.loads(page) for page in pages])
 
 
-def _each(step: Callable[[bytes], object], pages: Sequence[bytes]) -> None:
-    for page in pages:
-        step(page)
+def plain_copy_s(database: Database, contents: Sequence[bytes], *, times: int = TIMES) -> float:
+    """Return the wall time of a plain COPY into a table like kline.candles with its key, a commit each: the median.
 
-
-def plain_copy_s(database: Database, tables: Sequence[pa.Table]) -> float:
-    """Return the wall time of a plain COPY of candles into a table like kline.candles with its key, a commit each."""
-    contents = [b"".join(lines_of(candles, pa.scalar("1"), moments_of(candles))) for candles in tables]
-    times = []
-    for _ in range(TIMES):
+    Args:
+        database: that has kline.candles.
+        contents: what COPY reads, all columns in the order of the table, such as the rows of a partition each.
+        times: how often, each time into a new table.
+    """
+    took = []
+    for _ in range(times):
         with database.engine.begin() as connection:
             connection.execute(text("drop table if exists kline.plain"))
             connection.execute(text("create table kline.plain (like kline.candles including indexes)"))
@@ -111,16 +93,33 @@ def plain_copy_s(database: Database, tables: Sequence[pa.Table]) -> float:
                 assert driver is not None
                 with driver.cursor() as cursor, cursor.copy("copy kline.plain from stdin") as copy:
                     copy.write(content)
-        times.append(time.perf_counter() - began)
+        took.append(time.perf_counter() - began)
     with database.engine.begin() as connection:
         connection.execute(text("drop table kline.plain"))
-    return median(times)
+    return median(took)
 
 
-def plain_parquet_s(candles: pa.Table) -> float:
-    """Return the CPU time of writing candles as a snapshot, nothing else."""
-    table = snapshot_table(("linear", "BTCUSDT", "1"), candles)
-    return cpu_s(lambda: pq.write_table(table, io.BytesIO(), compression="zstd", use_dictionary=False))
+def plain_parquet(tables: Iterable[pa.Table]) -> tuple[list[bytes], float]:
+    """Return tables (SNAPSHOT_SCHEMA) as Parquet in memory, and the wall time of writing them, one after the other.
+
+    Compression, dictionary columns and statistics are those of sinks/candles_parquet, spelled out here so that the
+    floor stays where it is when the sink gets slower; whoever compares a file of the sink finds the same bytes.
+    """
+    found, took_s = [], 0.0
+    for table in tables:
+        sink = io.BytesIO()
+        began = time.perf_counter()
+        pq.write_table(
+            table,
+            sink,
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=_NAMES,
+            write_statistics=[*_NAMES, "open_time"],
+        )
+        took_s += time.perf_counter() - began
+        found.append(sink.getvalue())
+    return found, took_s
 
 
 def cpu_s(step: Callable[[], object]) -> float:

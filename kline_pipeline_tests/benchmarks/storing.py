@@ -1,5 +1,9 @@
-"""What storing costs beside plain COPY and a plain Parquet write of the same rows, new ones and identical ones."""
+"""What storing costs beside plain COPY and a plain Parquet write of the same rows, new ones and identical ones.
 
+Run by the benchmarks, as a process of its own: python -m kline_pipeline_tests.benchmarks.storing
+"""
+
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -17,7 +21,7 @@ from kline_pipeline.database.engine import Database, connect
 from kline_pipeline.evidence import coverage
 from kline_pipeline.evidence.series_ids import series_id
 from kline_pipeline.files import Folder
-from kline_pipeline.market.schema import CANDLE_SCHEMA, sha256_of
+from kline_pipeline.market.schema import CANDLE_SCHEMA, lines_of, moments_of, sha256_of, snapshot_table
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window, to_ms
 from kline_pipeline.sinks import candles_parquet, candles_postgres
@@ -55,14 +59,14 @@ def months() -> list[ToLand]:
     return found
 
 
-def measure() -> dict[str, float]:
-    """Return wall seconds, ratios, bytes per candle, and bytes of WAL per row of a second landing."""
+def main() -> None:
+    """Print, by what is landed: wall seconds, those of the plain way, bytes per candle, bytes of WAL per row."""
     partitions = months()
     rows = sum(partition.rows for partition in partitions)
     with TemporaryDirectory() as folder:
         home = Path(folder, "home")
         with connect(settings_of(home)) as database:
-            plain_s = floors.plain_copy_s(database, [partition.candles for partition in partitions])
+            copy_s = floors.plain_copy_s(database, [_copied(partition) for partition in partitions])
             _note(database, partitions)
             new_s = _wall_s(lambda: [candles_postgres.land(database, one) for one in partitions])
             wal = _wal(database)
@@ -71,20 +75,24 @@ def measure() -> dict[str, float]:
             size = _size(database)
             snapshots = Folder(str(Path(folder, "snapshots")))
             file_s = _wall_s(lambda: [candles_parquet.land(database, snapshots, one) for one in partitions])
-            plain_file_s = sum(floors.plain_parquet_s(partition.candles) for partition in partitions)
+            _, parquet_s = floors.plain_parquet(_snapshot(partition) for partition in partitions)
         EmbeddedServer(home).destroy()
-    return {
-        "plain COPY s": plain_s,
-        "new window s": new_s,
-        "new window ratio": new_s / plain_s,
-        "identical s": again_s,
-        "identical ratio": again_s / plain_s,
-        "identical WAL bytes per row": wal_bytes / rows,
-        "table and key bytes per candle": size / rows,
-        "plain Parquet CPU s": plain_file_s,
-        "snapshots s": file_s,
-        "rows": rows,
+    plain = {"rows": rows, "copy_s": copy_s}
+    found = {
+        "new": {**plain, "wall_s": new_s, "bytes_per_candle": size / rows},
+        "identical": {**plain, "wall_s": again_s, "wal_bytes_per_row": wal_bytes / rows},
+        "snapshots": {"rows": rows, "plain_parquet_s": parquet_s, "wall_s": file_s},
     }
+    print(json.dumps(found))
+
+
+def _copied(partition: ToLand) -> bytes:
+    candles = partition.candles
+    return b"".join(lines_of(candles, pa.scalar("1"), moments_of(candles)))
+
+
+def _snapshot(partition: ToLand) -> pa.Table:
+    return snapshot_table((_SERIES.category, _SERIES.symbol, _SERIES.interval.code), partition.candles)
 
 
 def _midnight_ms(day: date) -> int:
@@ -124,3 +132,7 @@ def _wal(database: Database) -> int:
 def _size(database: Database) -> int:
     with database.engine.begin() as connection:
         return int(connection.execute(text("select pg_total_relation_size('kline.candles')")).scalar_one())
+
+
+if __name__ == "__main__":
+    main()

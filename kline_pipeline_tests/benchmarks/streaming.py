@@ -32,7 +32,8 @@ from kline_pipeline.pipeline import Pipeline
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.market import SyntheticHistory
 from kline_pipeline.simulator.transport import SimulatorTransport
-from kline_pipeline_tests.benchmarks.world import cpu_of_family_s, postmaster_of, settings_of
+from kline_pipeline_tests.benchmarks.processes import cpu_of_family_s
+from kline_pipeline_tests.benchmarks.world import postmaster_of, settings_of
 from kline_pipeline_tests.worlds import NoBudget, ms
 
 if TYPE_CHECKING:

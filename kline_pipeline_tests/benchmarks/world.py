@@ -1,11 +1,9 @@
 """The exchange of a benchmark on loopback, as slow and strict as the real one, and a KLINE_HOME with its server up."""
 
 import json
-import os
 import signal
 import subprocess
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,30 +14,34 @@ from typing import Any
 from kline_pipeline.config import BybitSettings, KlineSettings, Settings
 from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database, connect
+from kline_pipeline_tests.benchmarks.processes import Ran, busy_s, cpu_of_family_s, run_watched
+from kline_pipeline_tests.benchmarks.row_versions import sessions_of, wait_until_gone
 from kline_pipeline_tests.programs import command, environment
 
 LATENCY_MS = 50
 RATE = 110  # requests per second of ours; the exchange allows 600 in 5 s
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command took.
+    """What a command took, until its processes and its sessions of the database were gone.
 
     Attributes:
-        wall_s: from command to exit.
-        own_cpu_s, postgres_cpu_s, exchange_cpu_s: of all processes of each; ours is the rest of what the machine did.
-        peak_mb: of its largest process.
-        code: its exit code.
+        ran: wall time, exit code, largest process, and CPU of the command and of its workers, each by its own account.
+        postgres_cpu_s, exchange_cpu_s: of all processes of each.
+        other_cpu_s: what else the machine did: the harness, which looks on, what no look saw of ours, and whatever
+            else ran. Where it is large, the machine was not ours alone.
     """
 
-    wall_s: float
-    own_cpu_s: float
+    ran: Ran
     postgres_cpu_s: float
     exchange_cpu_s: float
-    peak_mb: float
-    code: int
+    other_cpu_s: float
+
+    @property
+    def own_cpu_s(self) -> float:
+        """CPU of the command and its workers."""
+        return self.ran.command_cpu_s + self.ran.workers_cpu_s
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,12 @@ class World:
 
     def program(self, words: Sequence[str]) -> Cost:
         """Run a program to its end, and say what it took; its output goes to KLINE_HOME/output."""
-        before, busy_s = self._cpu_s(), _busy_s()
-        began = time.perf_counter()
-        with (self.home / "output").open("wb") as output:
-            pid = os.posix_spawn(
-                words[0],
-                list(words),
-                self.env,
-                file_actions=[(os.POSIX_SPAWN_DUP2, output.fileno(), 1), (os.POSIX_SPAWN_DUP2, output.fileno(), 2)],
-            )
-            _, status, used = os.wait4(pid, 0)
-        wall_s = time.perf_counter() - began
+        sessions, before, was_busy_s = sessions_of(self.database), self._cpu_s(), busy_s()
+        ran = run_watched(words, self.env, self.home / "output")
+        wait_until_gone(self.database, besides=sessions)
         postgres_s, exchange_s = (now - then for now, then in zip(self._cpu_s(), before, strict=True))
-        own_s = _busy_s() - busy_s - postgres_s - exchange_s
-        return Cost(wall_s, own_s, postgres_s, exchange_s, used.ru_maxrss / 1024, os.waitstatus_to_exitcode(status))
+        others_s = busy_s() - was_busy_s - postgres_s - exchange_s - ran.command_cpu_s - ran.workers_cpu_s
+        return Cost(ran, postgres_s, exchange_s, others_s)
 
     def output(self) -> str:
         """Return what the last program wrote."""
@@ -90,6 +84,11 @@ class World:
         with urllib.request.urlopen(f"{self.url}/_sim/stats") as answer:
             found: dict[str, Any] = json.load(answer)
         return found
+
+    def refused(self) -> int:
+        """Return how many 403 the exchange has answered so far."""
+        outcomes = (each for kind in self.stats()["requests"].values() for each in kind.items())
+        return sum(count for outcome, count in outcomes if "403" in outcome)
 
     def _cpu_s(self) -> tuple[float, float]:
         return cpu_of_family_s(postmaster_of(self.home)), cpu_of_family_s(self.exchange_pid)
@@ -119,6 +118,9 @@ def world(*options: str, latency_ms: int = LATENCY_MS) -> Iterator[World]:
     Args:
         options: of `simulate`.
         latency_ms: of the exchange.
+
+    Raises:
+        SystemExit: the block ended by one; if the exchange had answered 403 by then, that is told last.
     """
     with tempfile.TemporaryDirectory(prefix="kline-benchmark-") as folder:
         home = Path(folder, "home")
@@ -128,8 +130,22 @@ def world(*options: str, latency_ms: int = LATENCY_MS) -> Iterator[World]:
             env["BYBIT_BASE_URL"] = url
             settings = settings_of(home, base_url=url)
             with connect(settings) as database:
-                yield World(home, env, url, pid, database)
+                here = World(home, env, url, pid, database)
+                try:
+                    yield here
+                except SystemExit as exc:
+                    if refused := here.refused():
+                        raise SystemExit(f"{exc}\n{too_often(refused)}") from exc
+                    raise
             EmbeddedServer(home).destroy()
+
+
+def too_often(refused: int) -> str:
+    """Return the sentence that ends a benchmark in which the exchange answered 403."""
+    return (
+        f"the exchange answered 403 to {refused} requests: more came in 5 s than it allows, "
+        "so that nothing measured here counts"
+    )
 
 
 @contextmanager
@@ -144,27 +160,6 @@ def _exchange(env: dict[str, str], *options: str) -> Iterator[tuple[int, str]]:
             process.send_signal(signal.SIGINT)
 
 
-def _busy_s() -> float:
-    """Return the CPU seconds of the whole machine: workers that are forked from a server are no children of ours."""
-    user, nice, system = (int(ticks) for ticks in Path("/proc/stat").read_text().split()[1:4])
-    return (user + nice + system) / _TICKS
-
-
 def postmaster_of(home: Path) -> int:
     """Return the process of the embedded server of a KLINE_HOME."""
     return int((EmbeddedServer(home).folder / "data" / "postmaster.pid").read_text().split()[0])
-
-
-def cpu_of_family_s(pid: int) -> float:
-    """Return the CPU seconds of a process, of its living children, and of those that it has waited for."""
-    total = 0.0
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (process / "stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(process.name) == pid:
-            total += sum(int(ticks) for ticks in fields[11:15])
-        elif int(fields[1]) == pid:
-            total += sum(int(ticks) for ticks in fields[11:13])
-    return total / _TICKS
