@@ -18,6 +18,7 @@ from kline_pipeline.opening import opened
 
 def main(start: str, end: str, keys: list[str]) -> None:
     """Bring the range into table and snapshots, and print how many candles landed."""
+    gc.set_threshold(200_000)  # as the command line does
     leave_pandas_alone()
     series = [Series.parse(key) for key in keys]
     first, last = date.fromisoformat(start), date.fromisoformat(end)

@@ -9,7 +9,8 @@ Cases, each one `backfill` command in a KLINE_HOME of its own, against a simulat
   many     100 symbols x 48 months of 720m, grain month: 4,800 partitions; ends with a run of one partition from the UI,
            which has the checks of the whole dataset too
 With --folder what was built stays there, and `--no-build` times its pages again; without it, all is deleted. Pictures
-go to FOLDER/pictures, or where KLINE_SCREENSHOTS says. Chromium and chromedriver are needed. Let nothing else run.
+go to FOLDER/pictures, or where KLINE_SCREENSHOTS says. Needed are the extra `browser`, Chromium and chromedriver. Let
+nothing else run.
 """
 
 import argparse

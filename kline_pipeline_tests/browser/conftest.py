@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from kline_pipeline_tests.browser.chromium import chromium
-from kline_pipeline_tests.browser.dagster_ui import DagsterUi
 from kline_pipeline_tests.holders import home_of
 from kline_pipeline_tests.programs import environment, free_port, run, running
+
+if TYPE_CHECKING:
+    from kline_pipeline_tests.browser.dagster_ui import DagsterUi
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class World:
         command_run: id of the run of `backfill linear:BTCUSDT:1` over three months, made before `up` started.
     """
 
-    ui: DagsterUi
+    ui: "DagsterUi"
     exchange: str
     env: dict[str, str]
     command_run: str
@@ -56,6 +58,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @contextmanager
 def world_after(folder: Path, arguments: Sequence[str]) -> Iterator[World]:
     """Run a simulator, a command that makes one run and prints it, then `up`; all ends with the block."""
+    # Both need the extra `browser`: nothing here imports them before a test asks for it.
+    from kline_pipeline_tests.browser.chromium import chromium  # noqa: PLC0415
+    from kline_pipeline_tests.browser.dagster_ui import DagsterUi  # noqa: PLC0415
+
     pictures = Path(os.environ.get("KLINE_SCREENSHOTS") or folder / "screenshots")
     with (
         home_of(None) as home,

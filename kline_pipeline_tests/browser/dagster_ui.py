@@ -1,5 +1,6 @@
 """Dagster's pages through a browser: what a person clicks and reads; which of it must hold is in the tests."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from selenium.common.exceptions import TimeoutException
@@ -12,6 +13,10 @@ from selenium.webdriver.support.wait import WebDriverWait
 _PAGE_S = 60.0
 _DIALOG = "//*[@role='dialog']"
 _BUTTON = "//button[normalize-space()='{0}']"
+_TO_THE_END = """
+for (const one of document.querySelectorAll('*'))
+  if (['auto', 'scroll'].includes(getComputedStyle(one).overflowY)) one.scrollTop = one.scrollHeight
+"""
 
 
 class DagsterUi:
@@ -43,11 +48,11 @@ class DagsterUi:
 
     def await_texts(self, *texts: str, timeout_s: float = _PAGE_S) -> None:
         """Wait until the page shows every text; else fail with what it shows and a picture of it."""
-        try:
-            WebDriverWait(self.driver, timeout_s).until(lambda _: all(one in self.text() for one in texts))
-        except TimeoutException:
-            self.picture("failed")
-            raise AssertionError(f"not all of {texts} in: {self.text()}") from None
+        self._await_texts(self.text, texts, timeout_s)
+
+    def await_end_of_log(self, *texts: str, timeout_s: float = _PAGE_S) -> None:
+        """Wait until the page of a run shows every text, at the end of its log at the latest."""
+        self._await_texts(self._text_at_the_end, texts, timeout_s)
 
     def await_leaving(self, path: str) -> None:
         """Wait until another page than this one is shown."""
@@ -141,6 +146,18 @@ class DagsterUi:
         WebDriverWait(self.driver, 240).until(lambda _: self._below("Status") in ends)
         self.picture(f"{picture}_ended")
         return self._below("Status")
+
+    def _await_texts(self, text: Callable[[], str], texts: tuple[str, ...], timeout_s: float) -> None:
+        try:
+            WebDriverWait(self.driver, timeout_s).until(lambda _: all(one in text() for one in texts))
+        except TimeoutException:
+            self.picture("failed")
+            raise AssertionError(f"not all of {texts} in: {self.text()}") from None
+
+    def _text_at_the_end(self) -> str:
+        # A log holds only the rows in sight, and following it can stop a row short of its end.
+        self.driver.execute_script(_TO_THE_END)
+        return self.text()
 
     def _await_gone(self, xpath: str) -> None:
         WebDriverWait(self.driver, _PAGE_S).until(lambda driver: not driver.find_elements(By.XPATH, xpath))

@@ -90,5 +90,5 @@ def test_what_a_command_hands_over_is_in_the_list_of_runs_under_its_link(world: 
     assert done.returncode == 0, done.stderr
     (handed,) = json.loads(done.stdout)["runs"]
     world.ui.open(handed["link"].removeprefix(world.ui.url), handed["run_id"][:8])
-    world.ui.await_texts("Success", "RUN_SUCCESS", timeout_s=240)
+    world.ui.await_end_of_log("Success", "RUN_SUCCESS", timeout_s=240)
     world.ui.picture("live_10_detached")

@@ -69,7 +69,7 @@ def test_a_hole_is_red_in_exactly_its_cell_until_it_is_filled(world: World) -> N
     reason = (
         f"1 of 3 partitions did not land: 2024-02-01|BTCUSDT: {{}}: quarantined: no_gaps: {hole['open_time']} missing\n"
     )
-    world.ui.await_texts("RUN_FAILURE", reason.format("postgres_agrees"), reason.format("parquet_agrees"))
+    world.ui.await_end_of_log("RUN_FAILURE", reason.format("postgres_agrees"), reason.format("parquet_agrees"))
     world.ui.picture("hole_run")
     world.ui.open_check("spot/15/candles", "no_gaps", "Passed (5)", "Failed (1)")
     world.ui.choose_cell("2024-02-01", "BTCUSDT")
@@ -102,5 +102,5 @@ def test_a_run_made_before_up_started_is_shown_and_can_be_executed_again(world: 
     world.ui.picture("command_run")
     world.ui.click_button("Re-execute all (*)")
     world.ui.await_leaving(f"/runs/{run_id}")
-    world.ui.await_texts("Success", "RUN_SUCCESS", timeout_s=180)
+    world.ui.await_end_of_log("Success", "RUN_SUCCESS", timeout_s=180)
     world.ui.picture("command_run_again")
