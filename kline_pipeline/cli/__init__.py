@@ -46,6 +46,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # where an exception is lost, as in the end of a load
     raise SystemExit(_TERMINATED)
 
 

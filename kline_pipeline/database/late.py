@@ -21,6 +21,7 @@ from kline_pipeline.metrics import Tally
 
 _BEGINNING_S: Final = 120.0  # making a cluster and its tables; who breaks that off only makes it longer
 _STOPPING_S: Final = 5.0
+_MOST_BEGUN_S: Final = 30.0  # to the end of a beginning, after which the server can be stopped; else it ran on alone
 
 
 class LateDatabase:
@@ -48,6 +49,8 @@ class LateDatabase:
         self._is_there = False
         self._is_upgraded = False
         self._began_s: float | None = None  # of starting the embedded server
+        self._starting = threading.Lock()
+        self._is_closed = False
         if settings.database_url is not None:
             url = external_url(settings.database_url.get_secret_value())
             self._open(Database(url, None), Database(url, None))
@@ -98,20 +101,25 @@ class LateDatabase:
 
         One that does not answer is left behind, as after a kill: the next command finds it.
         """
-        answered = self._is_there
-        self._is_there = False
+        answered, begins = self._is_there, self._began_s is not None and not self._is_upgraded
+        self._is_there, self._is_closed = False, True
         self.give_up()
         for database in (self._database, self._looking):
             if database is not None:
                 database.engine.dispose()
         if self._server is None:
             return
-        if answered:
+        if answered or begins:
             # It may have frozen a moment ago, and then to stop it takes a minute.
-            stopping = threading.Thread(target=self._server.release, daemon=True)
+            stopping = threading.Thread(target=self._stop, daemon=True)
             stopping.start()
-            stopping.join(_STOPPING_S)
+            stopping.join(_MOST_BEGUN_S if begins else _STOPPING_S)
         self._server.leave()
+
+    def _stop(self) -> None:
+        assert self._server is not None  # noqa: S101 - only then is it called
+        with self._starting:
+            self._server.release()
 
     def _reached(self) -> Database:
         if self._server is None:
@@ -119,16 +127,22 @@ class LateDatabase:
             return self._looking
         self._began_s = time.monotonic()
         try:
-            url = self._server.acquire()
-            if self._looking is None or self._looking.url != url:
-                self._open(Database(url, None), Database(url, None))
-            assert self._looking is not None  # noqa: S101 - just opened
-            if not self._is_upgraded:
-                with self._looking.translate_errors():
-                    migrate.upgrade(self._looking.engine)
-                self._is_upgraded = True
+            with self._starting:
+                return self._started(self._server)
         finally:
             self._began_s = None
+
+    def _started(self, server: EmbeddedServer) -> Database:
+        if self._is_closed:
+            raise DatabaseUnavailable("nobody looks at the database any more")
+        url = server.acquire()
+        if self._looking is None or self._looking.url != url:
+            self._open(Database(url, None), Database(url, None))
+        assert self._looking is not None  # noqa: S101 - just opened
+        if not self._is_upgraded and not self._is_closed:
+            with self._looking.translate_errors():
+                migrate.upgrade(self._looking.engine)
+            self._is_upgraded = True
         return self._looking
 
     def _open(self, database: Database, looking: Database) -> None:

@@ -116,6 +116,7 @@ class OpsServer:
         *,
         protocol: type[H11Protocol] = Bounded,
         announce: Callable[[str], object] = lambda _: None,
+        ended: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepare; nothing is answered yet.
 
@@ -124,10 +125,11 @@ class OpsServer:
             taken: see `bound`; closed at the end.
             protocol: of a connection.
             announce: is told the URL when it is answered.
+            ended: says, once it is answered, whether it was to end before that.
         """
         self.url = url_of(taken)
         self._socket = taken
-        self._server = _Server(_config(app, protocol), lambda: announce(self.url))
+        self._server = _Server(_config(app, protocol), lambda: announce(self.url), ended)
         self._thread = threading.Thread(target=self.run, name="ops service", daemon=True)
 
     def run(self) -> None:
@@ -155,15 +157,17 @@ class OpsServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it listens."""
+    """uvicorn that says when it listens, and ends then if it was to end before."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], object]) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], object], ended: Callable[[], bool]) -> None:
         super().__init__(config)
         self._announce = announce
+        self._ended = ended
         self.listening = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self.should_exit = self.should_exit or self._ended()
         self._announce()
         self.listening.set()
 

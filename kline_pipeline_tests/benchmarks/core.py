@@ -4,21 +4,23 @@ Run: python -m kline_pipeline_tests.benchmarks.core FROM TO KEY...   (dates, the
 """
 
 import gc
-import json
 import sys
-from dataclasses import replace
-from datetime import date
 
-from kline_pipeline.config import Settings
-from kline_pipeline.datasets import Cell, undeclared
-from kline_pipeline.market.arrow import leave_pandas_alone
-from kline_pipeline.market.series import Series
-from kline_pipeline.opening import opened
+gc.set_threshold(200_000)  # as the command line does, before anything is loaded
+
+import json  # noqa: E402
+from dataclasses import replace  # noqa: E402
+from datetime import date  # noqa: E402
+
+from kline_pipeline.config import Settings  # noqa: E402
+from kline_pipeline.datasets import Cell, undeclared  # noqa: E402
+from kline_pipeline.market.arrow import leave_pandas_alone  # noqa: E402
+from kline_pipeline.market.series import Series  # noqa: E402
+from kline_pipeline.opening import opened  # noqa: E402
 
 
 def main(start: str, end: str, keys: list[str]) -> None:
     """Bring the range into table and snapshots, and print how many candles landed."""
-    gc.set_threshold(200_000)  # as the command line does
     leave_pandas_alone()
     series = [Series.parse(key) for key in keys]
     first, last = date.fromisoformat(start), date.fromisoformat(end)

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from kline_pipeline.config import Settings
+from kline_pipeline.database.embedded import EmbeddedServer
 from kline_pipeline.database.engine import Database
 from kline_pipeline.simulator.exchange import Exchange
 from kline_pipeline.simulator.market import SyntheticHistory
@@ -149,6 +150,20 @@ def test_alone_it_starts_the_embedded_server_and_stops_it(tmp_path: Path) -> Non
         assert (status, content["series"]["linear:BTCUSDT:1"]["candles"]) == (200, 5)
 
     assert run(env, "--simulate", "db", "stop").returncode == 0
+
+
+def test_a_stop_while_the_embedded_server_begins_leaves_none_running(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    server = EmbeddedServer(home)
+    env = environment(home, BYBIT_BASE_URL="http://127.0.0.1:1")
+    with subprocess.Popen(command("serve", "--port", "0"), env=env, stdout=subprocess.DEVNULL) as serving:
+        while not (server.folder / "data").exists():  # it is being made
+            threading.Event().wait(0.005)
+        serving.send_signal(signal.SIGTERM)
+        assert serving.wait(_PATIENCE_S) == 0
+    assert (server.folder / "data" / "PG_VERSION").exists()
+    assert not (server.folder / "data" / "postmaster.pid").exists()
+    server.destroy()
 
 
 def traces(database: Database) -> list[object]:

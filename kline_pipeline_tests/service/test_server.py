@@ -52,6 +52,15 @@ def test_a_hundred_malformed_requests_are_no_error_of_ours(url: str, seed: int) 
     assert statuses(sent(url, GET)) == [200]
 
 
+def test_a_stop_that_came_before_it_listened_is_heeded() -> None:
+    told: list[str] = []
+    service = Service()
+
+    OpsServer(service.app, bound("127.0.0.1", 0), announce=told.append, ended=lambda: True).run()
+
+    assert len(told) == 1
+
+
 def test_no_answer_names_the_server(url: str) -> None:
     answer = sent(url, GET).lower()
 
