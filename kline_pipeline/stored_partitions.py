@@ -94,6 +94,12 @@ class StoredPartitions:
             found = coverage.unfinished(connection, dataset.category, dataset.interval.code, closed_ms=closed_ms)
         return [Cell(*key) for key in found]
 
+    def finished(self, dataset: Dataset) -> list[Cell]:
+        """Return the partitions that are finished, as the ledger says, by symbol and date; sinks are not looked at."""
+        with self._stores.database.translate_errors(), self._stores.database.engine.begin() as connection:
+            found = coverage.finished(connection, dataset.category, dataset.interval.code)
+        return [Cell(*key) for key in found]
+
     def broken(
         self, dataset: Dataset, cells: Sequence[Cell], *, declared: Sequence[Dataset], now_ms: int
     ) -> list[Cell]:

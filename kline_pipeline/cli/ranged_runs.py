@@ -35,12 +35,14 @@ class Plan:
         selections: one per dataset.
         now_ms: the exchange's time when it was planned.
         added: series that were not known before.
+        finished: names of the datasets of which all that is to be run is finished, so that nothing is to be fetched.
     """
 
     settings: Settings
     selections: tuple[Selection, ...]
     now_ms: int
     added: tuple[Series, ...] = field(default=())
+    finished: frozenset[str] = field(default=frozenset())
 
 
 def prepare(
@@ -76,7 +78,9 @@ def prepare(
     for _, sentence in selections:
         if sentence:
             say(sentence)
-    return Plan(settings, tuple(selection for selection, _ in selections), now_ms, tuple(added))
+    chosen = tuple(selection for selection, _ in selections)
+    finished = [one.dataset.name for one in chosen if set(one.cells) <= set(work.pipeline.finished(one.dataset))]
+    return Plan(settings, chosen, now_ms, tuple(added), frozenset(finished))
 
 
 def execute(plan: Plan, *, assets: Sequence[str] = ()) -> list[RunOutcome]:
@@ -127,13 +131,19 @@ def runs_of(plan: Plan, known: Mapping[str, Sequence[str]]) -> list[RangeRun]:
         asked = (dataset, selection.dates, selection.symbols)
         most = plan.settings.run_partitions
         whole = sum(run.expected for run in plan_runs(*asked, known=symbols, most=most))
-        runs += out_of_step(plan_runs(*asked, known=symbols, most=most, most_candles=_share(whole)))
+        if dataset.name in plan.finished:
+            # A run for each worker, with a partition more where they cannot be cut evenly.
+            share = whole // _WORKERS + whole // len(selection.cells)
+            runs += plan_runs(*asked, known=symbols, most=most, most_candles=_within(share))
+        else:
+            # One is fetched while another one is derived and landed.
+            share = whole // (2 * _WORKERS)
+            runs += out_of_step(plan_runs(*asked, known=symbols, most=most, most_candles=_within(share)))
     return runs
 
 
-def _share(candles: int) -> int:
-    """Return how many candles a run may have, so that one is fetched while another one is derived and landed."""
-    return min(MOST_CANDLES, max(_WORTH_A_RUN, candles // (2 * _WORKERS)))
+def _within(candles: int) -> int:
+    return min(MOST_CANDLES, max(_WORTH_A_RUN, candles))
 
 
 def _touched(declared: Sequence[Dataset], series: Sequence[Series]) -> list[Dataset]:

@@ -6,7 +6,7 @@ A row is written when a partition is derived and completed when each sink has la
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from kline_pipeline.database.tables import coverage, coverage_days
 from kline_pipeline.database.tables import series as series_table
 from kline_pipeline.market.window import Window
+
+_FINISHED: Final = and_(coverage.c.read_whole, coverage.c.state.in_(("landed", "not_listed")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +85,12 @@ def unfinished(connection: Connection, category: str, interval: str, *, closed_m
     Those that wait to be asked for again are left to `due`.
     """
     ended = func.coalesce(coverage.c.closes_at, coverage.c.window_end) <= _moment(closed_ms)
-    finished = and_(coverage.c.read_whole, coverage.c.state.in_(("landed", "not_listed")))
-    return _chosen(connection, category, interval, ended, not_(finished), coverage.c.ask_again_at.is_(None))
+    return _chosen(connection, category, interval, ended, not_(_FINISHED), coverage.c.ask_again_at.is_(None))
+
+
+def finished(connection: Connection, category: str, interval: str) -> list[tuple[date, str]]:
+    """Return date and symbol of the partitions that are finished, by symbol and date."""
+    return _chosen(connection, category, interval, _FINISHED)
 
 
 def distrust(connection: Connection, series_id: int, day: date, *, now_ms: int) -> None:
