@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import dagster as dg
-from structlog.contextvars import get_contextvars
 
 from kline_pipeline.config import Settings
 from kline_pipeline.errors import KlineError
-from kline_pipeline.log.about import about, elapsed_ms, now_ns
+from kline_pipeline.log.about import about, elapsed_ms, known_fields, now_ns
 from kline_pipeline.log.lines import ROOT, configure, fields_of, is_configured
 from kline_pipeline.log.redaction import protect, redaction
 
@@ -87,7 +86,7 @@ def run_lines(run_id: str, **fields: Any) -> Iterator[None]:
         run_id: Dagster's.
         fields: what else is known of it.
     """
-    if get_contextvars().get("run_id") == run_id:
+    if known_fields().get("run_id") == run_id:
         yield
         return
     began_ns = now_ns()

@@ -4,35 +4,40 @@ The names are the same everywhere: series, window, date, run_id, attempt, elapse
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
+from types import MappingProxyType
 from typing import Any, Final, ParamSpec, Self, TypeVar
-
-from structlog.contextvars import bind_contextvars, reset_contextvars
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _NS_PER_MS: Final = 1_000_000
+_FIELDS: Final[ContextVar[Mapping[str, object]]] = ContextVar("fields", default=MappingProxyType({}))
 
 
 class about:  # noqa: N801 - used like a function: `with about(series=series):`
     """Give fields to every line that this thread logs inside the block; they are made text only when a line is shown.
 
-    Plain bind_contextvars with a class around it: the context manager of structlog takes 5 us, this one 2.
+    That of structlog takes 5 us, this one 1; and who only fetches need not load structlog, which loads rich.
     """
 
-    __slots__ = ("_fields", "_tokens")
+    __slots__ = ("_fields", "_token")
 
     def __init__(self, **fields: object) -> None:
         self._fields = fields
 
     def __enter__(self) -> Self:
-        self._tokens = bind_contextvars(**self._fields)
+        self._token = _FIELDS.set({**_FIELDS.get(), **self._fields})
         return self
 
     def __exit__(self, *_: object) -> None:
-        reset_contextvars(**self._tokens)
+        _FIELDS.reset(self._token)
+
+
+def known_fields() -> Mapping[str, object]:
+    """Return the fields that a line logged here has."""
+    return _FIELDS.get()
 
 
 class AboutThreads(ThreadPoolExecutor):

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from kline_pipeline.config import Settings
+from kline_pipeline.log.about import known_fields
 from kline_pipeline.log.redaction import protect, redaction
 
 ROOT: Final = "kline_pipeline"
@@ -106,7 +107,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     }
     given = {name: value for name, value in vars(record).items() if name not in _NO_FIELDS}
     dagster = {"run_id": meta["run_id"]} if meta.get("run_id") else {}
-    known = {**dagster, **structlog.contextvars.get_contextvars(), **given}
+    known = {**dagster, **known_fields(), **given}
     for name in [*filter(known.__contains__, _FIRST), *sorted(known.keys() - fields.keys() - set(_FIRST))]:
         fields[name] = hide.field(name, known[name])
     if record.exc_info and record.exc_info[1] is not None:
