@@ -19,7 +19,9 @@ from kline_pipeline.stages.derive import derive_partition
 from kline_pipeline.stages.fill import Fill, FillReport, OnReady
 from kline_pipeline.stages.land import Landing, land_partition
 
-# Derived and not landed yet: what bounds the memory, as a month of minutes is about 30 MB of tables.
+# What bounds the memory: partitions fetched and not derived yet, after which no page is asked for, and those derived and
+# not landed yet. A month of minutes is about 3 MB of rows, and 30 MB of tables.
+_FETCHED: Final = 12
 _AHEAD: Final = 2
 _WRITERS: Final = {"postgres": 2, "parquet": 2}  # threads; while one COPY is read back, the next one runs
 
@@ -71,7 +73,7 @@ class Flow:
                 ExchangeError, which is its cause then, as not all that was complete has landed.
         """
         sinks = self.fill.dataset.sinks
-        room = threading.BoundedSemaphore(_AHEAD)
+        place, room = threading.BoundedSemaphore(_FETCHED), threading.BoundedSemaphore(_AHEAD)
         with ExitStack() as stack:
             writers = {sink: stack.enter_context(AboutThreads(_WRITERS[sink], sink)) for sink in sinks}
             deriver = stack.enter_context(AboutThreads(1, "derive"))
@@ -79,7 +81,8 @@ class Flow:
             def begin(cell: Cell, filled: FillReport) -> None:
                 if self._error is not None:
                     raise self._error
-                deriver.submit(self._guarded, partial(derive, cell, filled))
+                place.acquire()
+                _when_all_are_done([deriver.submit(self._guarded, partial(derive, cell, filled))], place.release)
 
             def derive(cell: Cell, filled: FillReport) -> None:
                 room.acquire()
