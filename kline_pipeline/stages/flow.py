@@ -19,8 +19,8 @@ from kline_pipeline.stages.derive import derive_partition
 from kline_pipeline.stages.fill import Fill, FillReport, OnReady
 from kline_pipeline.stages.land import Landing, land_partition
 
-# What bounds the memory: partitions fetched and not derived yet, after which no page is asked for, and those derived and
-# not landed yet. A month of minutes is about 3 MB of rows, and 30 MB of tables.
+# What bounds the memory: partitions fetched and not derived yet, after which no page is asked for, and those derived
+# and not landed yet. A month of minutes is about 3 MB of rows, and 30 MB of tables.
 _FETCHED: Final = 12
 _AHEAD: Final = 2
 _WRITERS: Final = {"postgres": 2, "parquet": 2}  # threads; while one COPY is read back, the next one runs

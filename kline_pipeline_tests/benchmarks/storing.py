@@ -73,6 +73,7 @@ def main() -> None:
             again_s = _wall_s(lambda: [candles_postgres.land(database, one) for one in partitions])
             wal_bytes = _wal(database) - wal
             size = _size(database)
+            back_s = _wall_s(lambda: [candles_postgres.held(database, one) for one in partitions])
             snapshots = Folder(str(Path(folder, "snapshots")))
             file_s = _wall_s(lambda: [candles_parquet.land(database, snapshots, one) for one in partitions])
             _, parquet_s = floors.plain_parquet(_snapshot(partition) for partition in partitions)
@@ -80,6 +81,7 @@ def main() -> None:
     plain = {"rows": rows, "copy_s": copy_s}
     found = {
         "new": {**plain, "wall_s": new_s, "bytes_per_candle": size / rows},
+        "of it read back": {**plain, "wall_s": back_s},
         "identical": {**plain, "wall_s": again_s, "wal_bytes_per_row": wal_bytes / rows},
         "snapshots": {"rows": rows, "plain_parquet_s": parquet_s, "wall_s": file_s},
     }
