@@ -70,7 +70,7 @@ DEFECTS = (
     # Of the live pipeline.
     Defect("a fingerprint is believed unseen", "sinks/candles_postgres.py", "if row.fingerprint == known.postgres_fingerprint:", "if True:", "kline_pipeline_tests/postgres/test_sinks.py"),
     Defect("only the next coarser candle is asked", "stages/confirm.py", "left = left[[told[time_ms].says_nothing for time_ms in left.tolist()]]", "left = left[:0]", "kline_pipeline_tests/postgres/test_known_gaps.py"),
-    Defect("a failed stage is passed over", "stages/flow.py", "        if self._error is not None:\n            raise self._error\n        return {cell", "        return {cell", "kline_pipeline_tests/postgres/test_flow.py"),
+    Defect("a failed stage is passed over", "stages/flow.py", "        if self._error is not None:\n            raise self._error from unanswered\n", "", "kline_pipeline_tests/postgres/test_flow.py"),
 )  # fmt: skip
 
 
