@@ -15,13 +15,15 @@ _INTERRUPTED = 130
 _TERMINATED = 143
 _WITH_RUNS = frozenset({"backfill", "demo"})
 _WITHOUT_RUNS = frozenset({"--detach", "--dry-run", "--help", "-h"})
-_YOUNG = 200_000  # objects made before Python looks for cycles: most that a command loads stays, a look takes 0.1 s
+_STAY = frozenset({"serve", "simulate", "up"})
+_YOUNG = 500_000  # objects made before Python looks for cycles, which takes 0.1 s; what a command loads are none
 
 
 def main() -> None:
     """Run the command of sys.argv and exit with its code: 0 done, 1 failed, 2 bad usage, 130 Ctrl-C, 143 SIGTERM."""
     signal.signal(signal.SIGTERM, _terminate)  # so that a command leaves its files and counts as after Ctrl-C
-    gc.set_threshold(_YOUNG)
+    if _command(sys.argv[1:]) not in _STAY:
+        gc.set_threshold(_YOUNG)
     code = run(sys.argv[1:])
     # Python would look through all that was loaded for cycles once more, which takes 0.3 s and is of no use to anybody.
     gc.freeze()
@@ -52,11 +54,14 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def _load_dagster_meanwhile(arguments: Sequence[str]) -> None:
     """Begin to load Dagster for the workers of a command with runs, 0.2 s before its options have been read."""
-    command = next((one for one in arguments if not one.startswith("-")), "")
-    if command in _WITH_RUNS and not _WITHOUT_RUNS.intersection(arguments):
+    if _command(arguments) in _WITH_RUNS and not _WITHOUT_RUNS.intersection(arguments):
         from kline_pipeline.defs.runs_processes import prepare_workers
 
         prepare_workers()
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return next((one for one in arguments if not one.startswith("-")), "")
 
 
 def _told(exc: Exception, sentence: str, exit_code: int) -> int:

@@ -6,7 +6,7 @@ Run: python -m kline_pipeline_tests.benchmarks.core FROM TO KEY...   (dates, the
 import gc
 import sys
 
-gc.set_threshold(200_000)  # as the command line does, before anything is loaded
+gc.set_threshold(500_000)  # as the command line does, before anything is loaded
 
 import json  # noqa: E402
 from dataclasses import replace  # noqa: E402
