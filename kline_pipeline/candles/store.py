@@ -3,11 +3,13 @@
     candles/{category}/{interval}/{symbol}/{date}.parquet
 
 It is derived from raw batches only and can be made again at any time; a lower generation never replaces a higher one
-(the caller compares under the lock of the partition).
+(the caller compares under the lock of the partition). Its pages have checksums, the verdict and the number of rows a
+digest; whoever lands the candles compares them with the digest in the verdict.
 """
 
+import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -22,6 +24,7 @@ from kline_pipeline.market.schema import CANDLE_SCHEMA
 from kline_pipeline.market.series import Series
 
 _METADATA_KEY = b"kline_pipeline"
+_DIGEST_KEY = b"kline_pipeline_sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,9 @@ class CandleStore:
         if content is None:
             return None
         with self._spoilt(series, day):
-            table = pq.ParquetFile(io.BytesIO(content)).read()
-            verdict = table.schema.metadata[_METADATA_KEY]
-        return WorkingCandles(table.replace_schema_metadata(None).cast(CANDLE_SCHEMA), verdict)
+            table = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read()
+            verdict = _proved(table.schema.metadata, len(table))
+            return WorkingCandles(table.replace_schema_metadata(None).cast(CANDLE_SCHEMA), verdict)
 
     def verdict(self, series: Series, day: date) -> bytes | None:
         """Return the verdict on a partition alone, which lies in the foot of its file; None when it was never derived.
@@ -62,14 +65,14 @@ class CandleStore:
         if content is None:
             return None
         with self._spoilt(series, day):
-            found: bytes = pq.read_schema(io.BytesIO(content)).metadata[_METADATA_KEY]
-        return found
+            foot = pq.read_metadata(io.BytesIO(content))
+            return _proved(foot.metadata, foot.num_rows)
 
     @contextmanager
     def _spoilt(self, series: Series, day: date) -> Iterator[None]:
         try:
             yield
-        except (pa.ArrowException, OSError, KeyError, TypeError) as exc:  # OSError: spoilt inside a column
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as exc:  # OSError: spoilt inside a column
             raise CorruptFile(
                 f"{self._folder.locate(_path(series, day))} cannot be read ({exc}); "
                 f"delete it and backfill {series} again"
@@ -82,7 +85,8 @@ class CandleStore:
             StorageError: the folder cannot be written or the disk is full.
         """
         sink = io.BytesIO()
-        metadata = {_METADATA_KEY: msgspec.json.encode(verdict)}
+        told = msgspec.json.encode(verdict)
+        metadata = {_METADATA_KEY: told, _DIGEST_KEY: _digest(told, len(candles))}
         # Read a moment later and derived anew at any time: lz4 takes half of zstd's time for twice the bytes.
         pq.write_table(
             candles.replace_schema_metadata(metadata),
@@ -90,8 +94,21 @@ class CandleStore:
             compression="lz4",
             use_dictionary=False,
             write_statistics=False,
+            write_page_checksum=True,
         )
         self._folder.replace(_path(series, day), sink.getvalue())
+
+
+def _proved(metadata: Mapping[bytes, bytes], rows: int) -> bytes:
+    verdict = metadata[_METADATA_KEY]
+    if metadata[_DIGEST_KEY] != _digest(verdict, rows):
+        msg = "its foot is not what was written"
+        raise ValueError(msg)
+    return verdict
+
+
+def _digest(verdict: bytes, rows: int) -> bytes:
+    return hashlib.sha256(b"%d %s" % (rows, verdict)).hexdigest().encode()
 
 
 def _path(series: Series, day: date) -> str:

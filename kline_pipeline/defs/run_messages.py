@@ -86,6 +86,13 @@ class BreakOff:
 
 
 @dataclass(frozen=True, slots=True)
+class LastWords:
+    """Why a worker ends in the middle, in one sentence."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """What a worker tells: a run has an id, pages came, a partition is through an asset, one waits, a run is over."""
 

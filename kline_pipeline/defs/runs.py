@@ -3,22 +3,29 @@
 Which partitions a run has is decided in ranges.py, what a worker does with it is told in runs_worker.py.
 """
 
-import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import FrameType
-from typing import Final, Literal, NoReturn, Self
+from typing import Final, Literal, Self
 
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
 from kline_pipeline.defs.instance.home import write_dagster_home
 from kline_pipeline.defs.ranges import RangeRun
-from kline_pipeline.defs.run_messages import BreakOff, Message, Preparation, Prepared, RunEvent, RunOutcome, Task
-from kline_pipeline.defs.runs_processes import start_worker
+from kline_pipeline.defs.run_messages import (
+    BreakOff,
+    LastWords,
+    Message,
+    Preparation,
+    Prepared,
+    RunEvent,
+    RunOutcome,
+    Task,
+)
+from kline_pipeline.defs.runs_processes import endings_raised, ignore_endings, start_worker
 from kline_pipeline.errors import StorageError
 from kline_pipeline.log.daily import begin_anew
 
@@ -47,6 +54,7 @@ class _Worker:
     process: BaseProcess
     task: Task | None = None
     run_id: str = ""
+    words: str = ""
 
 
 class RunWorkers:
@@ -92,8 +100,8 @@ class RunWorkers:
             found = connection.recv()
         except (EOFError, OSError):
             raise StorageError(self._last_words(self._workers.pop(connection), connection)) from None
-        assert isinstance(found, Prepared)  # noqa: S101 - nothing else was asked for
-        if found.error:
+        assert isinstance(found, Prepared | LastWords)  # noqa: S101 - nothing else was asked for
+        if isinstance(found, LastWords) or found.error:
             raise StorageError(found.error)
         return found
 
@@ -117,11 +125,12 @@ class RunWorkers:
             assets: last parts of the keys to materialize (raw_batches, candles, ...) with their checks; empty for all.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C or SIGTERM came; at the end of the block the runs are CANCELED.
+            KeyboardInterrupt: Ctrl-C came; at the end of the block the runs are CANCELED.
+            SystemExit: SIGTERM came; the same, and the code is the shell's of it.
         """
         self._runs, self._on_progress = runs, on_progress
         self._waiting = deque(Task(number, run, tuple(assets)) for number, run in enumerate(runs))
-        with _sigterm_as_interrupt():
+        with endings_raised():
             try:
                 for connection in list(self._workers):
                     self._give(connection)
@@ -141,6 +150,9 @@ class RunWorkers:
                     message = connection.recv()
                 except (EOFError, OSError):
                     self._lose(connection)
+                    continue
+                if isinstance(message, LastWords):
+                    self._workers[connection].words = message.error
                 else:
                     self._hear(connection, message)
 
@@ -157,8 +169,7 @@ class RunWorkers:
 
     def _cancel(self) -> None:
         """End the workers in the middle and mark their runs as canceled; what they wrote stands the end."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            _ignore(number)
+        ignore_endings()
         for connection in self._workers:
             _send(connection, BreakOff())
         for connection, worker in self._workers.items():
@@ -207,7 +218,8 @@ class RunWorkers:
         worker.process.join(_END_S)
         connection.close()
         code = worker.process.exitcode
-        return f"the worker process ended with exit code {code}; its last words are in {self._log_file}"
+        told = worker.words or f"the worker process ended with exit code {code}"
+        return f"{told}; its last words are in {self._log_file}"
 
     def _report(
         self, run_ids: Sequence[str], how: Literal["report_run_failed", "report_run_canceled"], why: str
@@ -232,23 +244,6 @@ def _hear_last_words(connection: Connection, worker: _Worker) -> None:
     """Learn the id of a run that the worker began and nobody has heard of yet."""
     with suppress(EOFError, OSError):
         while connection.poll():
-            worker.run_id = connection.recv().run_id
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGINT and SIGTERM inside the block, in the main thread of the process."""
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _ignore(number: int) -> None:
-    signal.signal(number, signal.SIG_IGN)
+            message = connection.recv()
+            if isinstance(message, Message):
+                worker.run_id = message.run_id

@@ -35,7 +35,7 @@ from kline_pipeline.defs.marks import read_pages
 from kline_pipeline.defs.outcomes import parse_partition, read_outcome
 from kline_pipeline.defs.ranges import RangeRun
 from kline_pipeline.defs.run_lines import prepare, run_lines
-from kline_pipeline.defs.run_messages import BreakOff, Message, Preparation, Prepared, RunOutcome, Task
+from kline_pipeline.defs.run_messages import BreakOff, LastWords, Message, Preparation, Prepared, RunOutcome, Task
 from kline_pipeline.defs.runs_selection import record_selected_run
 from kline_pipeline.defs.symbols import known_with
 from kline_pipeline.errors import KlineError
@@ -53,7 +53,7 @@ def work(connection: Connection, log_file: Path) -> None:
     """Do the tasks that come through `connection` until None comes; the body of a worker process.
 
     Args:
-        connection: Preparation, Task or None comes in, Prepared and Message go out.
+        connection: Preparation, Task or None comes in, Prepared, Message and LastWords go out.
         log_file: gets what is written to standard output and error, which belong to the parent's progress bar.
     """
     _die_with_parent()
@@ -68,14 +68,20 @@ def work(connection: Connection, log_file: Path) -> None:
         with turn:  # progress may come from threads of a step
             connection.send(message)
 
-    with open_instance(settings, keep_output=False) as instance, connect(settings, migrate=False) as database:
-        job = load_job()
-        while (task := tasks.get()) is not None:
-            if isinstance(task, Preparation):
-                connection.send(_prepare(task, settings, instance, database))
-                continue
-            outcome = _execute(task, job, instance, database, send)
-            send(Message(task.number, "finished", outcome.run_id, outcome=outcome))
+    try:
+        with open_instance(settings, keep_output=False) as instance, connect(settings, migrate=False) as database:
+            job = load_job()
+            while (task := tasks.get()) is not None:
+                if isinstance(task, Preparation):
+                    connection.send(_prepare(task, settings, instance, database))
+                    continue
+                outcome = _execute(task, job, instance, database, send)
+                send(Message(task.number, "finished", outcome.run_id, outcome=outcome))
+    except Exception as exc:
+        logger.exception("worker broke off")
+        with turn:
+            connection.send(LastWords(_told(exc)))
+        sys.exit(1)
 
 
 def _prepare(asked: Preparation, settings: Settings, instance: DagsterInstance, database: Database) -> Prepared:
@@ -85,8 +91,7 @@ def _prepare(asked: Preparation, settings: Settings, instance: DagsterInstance, 
         known = {dataset.name: known_with(instance, dataset, symbols) for dataset, symbols in asked.symbols}
     except Exception as exc:
         logger.exception("runs could not be prepared")
-        told = str(exc) if isinstance(exc, KlineError) else f"{type(exc).__name__}: {exc}"
-        return Prepared(error=redaction().text(told))
+        return Prepared(error=_told(exc))
     return Prepared(tuple(closed), known)
 
 
@@ -151,8 +156,7 @@ def _execute(
             return _concluded(instance, task, run_id)
     except Exception as exc:
         logger.exception("run broke off", extra={"run_id": run_id})
-        # Of a statement that failed the first line says why; the statement itself is in the log.
-        error = redaction().text(f"the run broke off: {type(exc).__name__}: {str(exc).partition(chr(10))[0]}")
+        error = f"the run broke off: {_told(exc)}"
         left = instance.get_run_by_id(run_id) if run_id else None
         if left is not None and not left.is_finished:
             instance.report_run_failed(left, error)
@@ -165,6 +169,13 @@ def _concluded(instance: DagsterInstance, task: Task, run_id: str) -> RunOutcome
     fields = {"status": outcome.status, "dataset": task.run.dataset.name, "error": outcome.error}
     logger.log(level, "run through", extra=fields)
     return outcome
+
+
+def _told(exc: Exception) -> str:
+    if isinstance(exc, KlineError):
+        return redaction().text(str(exc))
+    # Of a statement that failed the first line says why; the statement itself is in the log.
+    return redaction().text(f"{type(exc).__name__}: {str(exc).partition(chr(10))[0]}")
 
 
 def _belongs(key: AssetKey, dataset: Dataset, assets: tuple[str, ...]) -> bool:

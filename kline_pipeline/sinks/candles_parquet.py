@@ -58,6 +58,8 @@ def land(database: Database, folder: Folder, partition: ToLand) -> Held:
         if known is not None and steps_back(known.parquet_generation, partition.generation):
             stands = before or _read_back(folder, name, folder.read(name) or b"", partition, mine)
             return replace(stands, stepped_back=True)
+        if before is not None and not differs and fingerprint_of(folder.read(name) or b"") != before.fingerprint:
+            differs, content = True, encode(mine)  # somebody has landed or lost it since it was read
         if after is None or differs:
             folder.replace(name, content)
             after = _read_back(folder, name, folder.read(name) or b"", partition, mine)

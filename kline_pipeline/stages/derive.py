@@ -19,6 +19,7 @@ from kline_pipeline.evidence import coverage, known_gaps, revisions
 from kline_pipeline.evidence.partitions import known_of
 from kline_pipeline.evidence.series_ids import series_id
 from kline_pipeline.log.about import about, elapsed_ms, now_ns
+from kline_pipeline.market.schema import sha256_of
 from kline_pipeline.sinks.landing import ToLand
 from kline_pipeline.stages.look import Looked, look
 from kline_pipeline.stages.prune import prune_cell
@@ -90,7 +91,7 @@ def _derive(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> tup
 
 
 def read_cell(stores: Stores, dataset: Dataset, cell: Cell) -> tuple[Verdict, ToLand]:
-    """Return the verdict that stands on a partition, and what may land of it.
+    """Return the verdict that stands on a partition, and what may land of it, which is proved to be what was judged.
 
     Raises:
         CorruptFile: it was never derived, or its file is not what was written.
@@ -100,6 +101,8 @@ def read_cell(stores: Stores, dataset: Dataset, cell: Cell) -> tuple[Verdict, To
     if working is None:
         raise CorruptFile(f"{series} {cell.date} has no working candles; backfill or rebuild it")
     verdict = msgspec.json.decode(working.verdict, type=Verdict)
+    if sha256_of(working.candles) != verdict.sha256:
+        raise CorruptFile(f"the working candles of {series} {cell.date} are not those judged; backfill or rebuild it")
     return verdict, _to_land(dataset, cell, verdict, working.candles)
 
 

@@ -24,7 +24,9 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ def main() -> None:
     if options.json and not options.json.absolute().parent.is_dir():
         parser.error(f"the folder of {options.json} is not there")
     only_ours()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what was measured is written then too
     about = {"machine": _machine(), "commit": _commit(), "repeat": options.repeat}
     _show(json.dumps(about))
     report = Report(_show)

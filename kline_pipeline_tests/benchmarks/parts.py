@@ -107,11 +107,13 @@ def _fetch(report: Report, repeat: int) -> None:
     work, runs = WORKS["W2"], []
     for _ in range(repeat):
         with world() as here:
+            began = time.perf_counter()
             told = told_by("work_floors", work.name, "fetched", env=here.env)
-            refused = here.refused()
-        figures = {"pages": told["pages"], "wall_s": told["fetched_s"], "floor_computed_s": work.floor_s}
-        runs.append({**figures, "refused": refused})
-    ratios = within_runs(runs, {"wall_to_computed": TO_FLOORS["wall_to_computed"]})
+            wall_s, refused = time.perf_counter() - began, here.refused()
+        figures = {"pages": told["pages"], "wall_s": wall_s, "inside_s": told["fetched_s"]}
+        runs.append({**figures, "floor_computed_s": work.floor_s, "refused": refused})
+    pairs = {"wall_to_computed": TO_FLOORS["wall_to_computed"], "inside_to_computed": ("inside_s", "floor_computed_s")}
+    ratios = within_runs(runs, pairs)
     report.add(Line("fetch", "alone", runs, ratios))
 
 

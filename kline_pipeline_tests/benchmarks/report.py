@@ -49,6 +49,8 @@ _COLUMNS: Final[dict[str, dict[str, str]]] = {
         "wall_s": "wall s",
         "floor_computed_s": "computed s",
         "wall_to_computed": "wall / computed",
+        "inside_s": "from the first request s",
+        "inside_to_computed": "that / computed",
         "refused": "403",
     },
     "decode": {"cpu_ms_per_page": "CPU ms per page", "to_orjson": "/ orjson"},

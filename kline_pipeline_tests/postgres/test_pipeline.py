@@ -9,13 +9,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+from kline_pipeline.candles.store import CandleStore
+from kline_pipeline.checks.verdict import Verdict
 from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.errors import CorruptFile, DatasetsError, ExchangeUnavailable, StorageError, VenueMismatch
+from kline_pipeline.files import Folder
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.window import iso, to_ms
 from kline_pipeline.stages.flow import Passed
@@ -387,6 +391,26 @@ def test_a_raw_batch_that_was_changed_stops_the_derivation(sim: World) -> None:
 
     with pytest.raises(CorruptFile, match="digest differs"):
         sim.pipeline.derive(HOURLY, [Cell(date(2024, 2, 1), "BTCUSDT")], now_ms=sim.clock())
+
+
+def test_working_candles_that_are_not_those_judged_never_land(sim: World) -> None:
+    sim.run(HOURLY, (FEBRUARY, "BTCUSDT"))
+    series, cell = HOURLY.series("BTCUSDT"), Cell(date(2024, 2, 1), "BTCUSDT")
+    working = CandleStore(Folder(sim.settings.work_url))
+    found = working.read(series, cell.date)
+    assert found is not None
+    working.write(series, cell.date, found.candles.slice(1), msgspec.json.decode(found.verdict, type=Verdict))
+    snapshot(sim, FEBRUARY).unlink()
+
+    for land in (sim.pipeline.land_parquet, sim.pipeline.land_postgres):
+        with pytest.raises(CorruptFile, match="not those judged"):
+            land(HOURLY, [cell])
+
+    assert not snapshot(sim, FEBRUARY).exists()
+    verified = sim.pipeline.verify(HOURLY, cell, declared=[HOURLY], now_ms=sim.clock())
+    assert "not those judged" in verified.disagreements[0]
+    sim.run(HOURLY, (FEBRUARY, "BTCUSDT"))
+    assert snapshot(sim, FEBRUARY).exists()
 
 
 def test_stores_of_one_exchange_refuse_another(sim: World, settings: Settings, database: Database) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -44,6 +45,30 @@ def to_land(generation: Generation, closes: list[str], sinks: tuple[str, ...] = 
     )
 
 
+def record(database: Database, partition: ToLand) -> None:
+    """Have the ledger know that a partition was derived."""
+    with database.engine.begin() as connection:
+        key = series_id(connection, partition.series)
+        derived = coverage.Derived(
+            state="pending", window=partition.window, expected=2, present=2, missing=0, first_ms=at(0),
+            last_ms=at(1), sha256=partition.sha256, generation=str(partition.generation), reasons=(),
+        )  # fmt: skip
+        coverage.record(connection, key, DAY, derived, coverage.row(connection, key, DAY))
+
+
+class Meddled(Folder):
+    """A folder in which somebody replaces a file right after it was read for the first time."""
+
+    meddling: bytes | None = None
+
+    def read(self, name: str) -> bytes | None:
+        content = super().read(name)
+        if self.meddling is not None:
+            meddling, self.meddling = self.meddling, None
+            self.replace(name, meddling)
+        return content
+
+
 @pytest.fixture(params=["postgres", "parquet"])
 def land(request: pytest.FixtureRequest, database: Database, settings: Settings) -> Land:
     """Landing in one of the sinks, of a partition whose derivation the ledger knows."""
@@ -51,13 +76,7 @@ def land(request: pytest.FixtureRequest, database: Database, settings: Settings)
 
     def landed(partition: ToLand) -> Held:
         partition = replace(partition, sinks=(sink,))
-        with database.engine.begin() as connection:
-            key = series_id(connection, partition.series)
-            derived = coverage.Derived(
-                state="pending", window=partition.window, expected=2, present=2, missing=0, first_ms=at(0),
-                last_ms=at(1), sha256=partition.sha256, generation=str(partition.generation), reasons=(),
-            )  # fmt: skip
-            coverage.record(connection, key, DAY, derived, coverage.row(connection, key, DAY))
+        record(database, partition)
         if sink == "postgres":
             return candles_postgres.land(database, partition)
         return candles_parquet.land(database, Folder(settings.snapshot_url), partition)
@@ -210,6 +229,23 @@ def test_a_snapshot_written_anew_with_the_same_candles_is_what_landed(database: 
     folder.replace(name, candles_parquet.encode(table.slice(1)))
     with pytest.raises(CorruptFile, match="rebuild linear:BTCUSDT:1"):
         candles_parquet.read(folder, partition.series, partition.date, **proof)
+
+
+def test_a_snapshot_that_was_replaced_while_it_waited_for_its_turn_is_put_back(
+    database: Database, settings: Settings
+) -> None:
+    folder, partition = Meddled(settings.snapshot_url), to_land(NEW, ["1", "2"], ("parquet",))
+    record(database, partition)
+    candles_parquet.land(database, folder, partition)
+    (file,) = Path(settings.snapshot_url).rglob("*.parquet")
+    right = file.read_bytes()
+    other = to_land(NEW, ["1", "3"])
+    folder.meddling = candles_parquet.encode(snapshot_table(("linear", "BTCUSDT", "1"), other.candles))
+
+    held = candles_parquet.land(database, folder, partition)
+
+    assert (held.sha256, held.written) == (partition.sha256, 2)
+    assert file.read_bytes() == right
 
 
 def test_the_same_candles_are_the_same_bytes() -> None:
