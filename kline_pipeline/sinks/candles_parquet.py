@@ -8,8 +8,10 @@ decimals (polars cannot read it); decimal128(38, 18), the only exact type safe i
 
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
+from functools import cache, partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +21,7 @@ from kline_pipeline.database.engine import Database
 from kline_pipeline.database.locks import partition_lock
 from kline_pipeline.errors import CorruptFile
 from kline_pipeline.evidence import coverage
-from kline_pipeline.evidence.series_ids import series_id
+from kline_pipeline.evidence.series_ids import find_series_id, series_id
 from kline_pipeline.files import Folder
 from kline_pipeline.market.schema import (
     CANDLE_SCHEMA,
@@ -46,23 +48,24 @@ def land(database: Database, folder: Folder, partition: ToLand) -> Held:
     Raises:
         DatabaseUnavailable: the ledger cannot be asked; the file is as it was.
         StorageError: the folder cannot be written or the disk is full; the file is as it was.
+        CorruptFile: the candles are not those judged; the file is as it was.
     """
-    name, mine = path(partition.series, partition.date), _table_of(partition)
-    after = before = _before(folder, name, partition, mine)
+    name, mine = path(partition.series, partition.date), cache(partial(_table_of, partition))
+    after = before = _before(database, folder, name, partition, mine)
     differs = before is None or before.sha256 != partition.sha256
-    content = encode(mine) if differs else b""
+    content = encode(mine()) if differs else b""
     with database.translate_errors(), database.engine.begin() as connection:
         partition_lock(connection, partition.series, partition.date)
         key = series_id(connection, partition.series)
         known = coverage.row(connection, key, partition.date)
         if known is not None and steps_back(known.parquet_generation, partition.generation):
-            stands = before or _read_back(folder, name, folder.read(name) or b"", partition, mine)
+            stands = before or _read_back(folder, name, folder.read(name) or b"", partition, mine())
             return replace(stands, stepped_back=True)
         if before is not None and not differs and fingerprint_of(folder.read(name) or b"") != before.fingerprint:
-            differs, content = True, encode(mine)  # somebody has landed or lost it since it was read
+            differs, content = True, encode(mine())  # somebody has landed or lost it since it was read
         if after is None or differs:
             folder.replace(name, content)
-            after = _read_back(folder, name, folder.read(name) or b"", partition, mine)
+            after = _read_back(folder, name, folder.read(name) or b"", partition, mine())
         coverage.note_landing(
             connection,
             key,
@@ -80,7 +83,7 @@ def held(folder: Folder, partition: ToLand) -> Held | None:
     """Return what the snapshot holds, None when there is no file.
 
     Raises:
-        CorruptFile: it is there and is not a snapshot.
+        CorruptFile: it is there and is not a snapshot, or the candles to compare it with are not those judged.
     """
     name = path(partition.series, partition.date)
     content = folder.read(name)
@@ -128,15 +131,41 @@ def read(folder: Folder, series: Series, day: date, *, sha256: str | None, finge
     return table
 
 
-def _before(folder: Folder, name: str, partition: ToLand, mine: pa.Table) -> Held | None:
+def _before(
+    database: Database, folder: Folder, name: str, partition: ToLand, mine: Callable[[], pa.Table]
+) -> Held | None:
+    """Return what the file holds, None where there is none that can be read; where its bytes are as landed, by them."""
     content = folder.read(name)
+    if content is None:
+        return None
+    with database.translate_errors(), database.engine.begin() as connection:
+        key = find_series_id(connection, partition.series)
+        known = None if key is None else coverage.row(connection, key, partition.date)
+    if known is not None and known.parquet_sha256 == partition.sha256:
+        fingerprint = fingerprint_of(content)
+        if fingerprint == known.parquet_fingerprint:
+            return Held(
+                rows=partition.rows,
+                first_ms=partition.first_ms,
+                last_ms=partition.last_ms,
+                sha256=partition.sha256,
+                size_bytes=len(content),
+                fingerprint=fingerprint,
+            )
+    table = mine()
     try:
-        return None if content is None else _read_back(folder, name, content, partition, mine)
+        return _read_back(folder, name, content, partition, table)
     except CorruptFile:
         return None
 
 
 def _table_of(partition: ToLand) -> pa.Table:
+    """Return the candles as a snapshot has them.
+
+    Raises:
+        CorruptFile: they are not those judged.
+    """
+    partition.prove()
     series = partition.series
     return snapshot_table((series.category, series.symbol, series.interval.code), partition.candles)
 

@@ -82,6 +82,7 @@ def land(database: Database, partition: ToLand) -> Held:
 
     Raises:
         DatabaseUnavailable: the server went away; nothing of this partition was written.
+        CorruptFile: the candles are not those judged; nothing was written.
     """
     with database.translate_errors(), database.engine.begin() as connection:
         partition_lock(connection, partition.series, partition.date)
@@ -92,6 +93,7 @@ def land(database: Database, partition: ToLand) -> Held:
             return replace(before, stepped_back=True)
         after = before
         if before.sha256 != partition.sha256:
+            partition.prove()
             written = _write(connection, key, partition, window_is_empty=not before.rows)
             after = replace(_held(connection, key, partition), written=written)
         coverage.note_landing(

@@ -6,6 +6,8 @@ from datetime import date
 import pyarrow as pa
 
 from kline_pipeline.candles.derive import Generation
+from kline_pipeline.errors import CorruptFile
+from kline_pipeline.market.schema import sha256_of
 from kline_pipeline.market.series import Series
 from kline_pipeline.market.window import Window
 
@@ -20,6 +22,7 @@ class ToLand:
         sha256: of the candles.
         generation: of the raw batches they were derived from.
         sinks: all sinks of the dataset: the partition has landed when each holds it.
+        proved: the candles are known to have that sha256, as they were not read from anywhere since it was taken.
     """
 
     series: Series
@@ -29,6 +32,17 @@ class ToLand:
     sha256: str
     generation: Generation
     sinks: tuple[str, ...]
+    proved: bool = False
+
+    def prove(self) -> None:
+        """Return if the candles are those that were judged; who writes them, or compares with them, asks first.
+
+        Raises:
+            CorruptFile: the working candles that were read are not what was written.
+        """
+        if not self.proved and sha256_of(self.candles) != self.sha256:
+            told = f"the working candles of {self.series} {self.date} are not those judged"
+            raise CorruptFile(f"{told}; backfill or rebuild it")
 
     @property
     def rows(self) -> int:

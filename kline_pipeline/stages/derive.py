@@ -19,7 +19,6 @@ from kline_pipeline.evidence import coverage, known_gaps, revisions
 from kline_pipeline.evidence.partitions import known_of
 from kline_pipeline.evidence.series_ids import series_id
 from kline_pipeline.log.about import about, elapsed_ms, now_ns
-from kline_pipeline.market.schema import sha256_of
 from kline_pipeline.sinks.landing import ToLand
 from kline_pipeline.stages.look import Looked, look
 from kline_pipeline.stages.prune import prune_cell
@@ -87,11 +86,11 @@ def _derive(stores: Stores, dataset: Dataset, cell: Cell, *, now_ms: int) -> tup
         if dataset.interval.typical_ms < _DAY_MS:
             window = dataset.window(cell.date)
             coverage.record_days(connection, key, window, judgement.expected_ms, judgement.present_ms)
-    return looked.verdict, _to_land(dataset, cell, looked.verdict, judgement.landing), looked
+    return looked.verdict, _to_land(dataset, cell, looked.verdict, judgement.landing, proved=True), looked
 
 
 def read_cell(stores: Stores, dataset: Dataset, cell: Cell) -> tuple[Verdict, ToLand]:
-    """Return the verdict that stands on a partition, and what may land of it, which is proved to be what was judged.
+    """Return the verdict that stands on a partition, and what may land of it, still to be proved to be what was judged.
 
     Raises:
         CorruptFile: it was never derived, or its file is not what was written.
@@ -101,9 +100,7 @@ def read_cell(stores: Stores, dataset: Dataset, cell: Cell) -> tuple[Verdict, To
     if working is None:
         raise CorruptFile(f"{series} {cell.date} has no working candles; backfill or rebuild it")
     verdict = msgspec.json.decode(working.verdict, type=Verdict)
-    if sha256_of(working.candles) != verdict.sha256:
-        raise CorruptFile(f"the working candles of {series} {cell.date} are not those judged; backfill or rebuild it")
-    return verdict, _to_land(dataset, cell, verdict, working.candles)
+    return verdict, _to_land(dataset, cell, verdict, working.candles, proved=False)
 
 
 def read_verdict(stores: Stores, dataset: Dataset, cell: Cell) -> Verdict:
@@ -119,7 +116,7 @@ def read_verdict(stores: Stores, dataset: Dataset, cell: Cell) -> Verdict:
     return msgspec.json.decode(verdict, type=Verdict)
 
 
-def _to_land(dataset: Dataset, cell: Cell, verdict: Verdict, candles: pa.Table) -> ToLand:
+def _to_land(dataset: Dataset, cell: Cell, verdict: Verdict, candles: pa.Table, *, proved: bool) -> ToLand:
     return ToLand(
         series=dataset.series(cell.symbol),
         date=cell.date,
@@ -128,6 +125,7 @@ def _to_land(dataset: Dataset, cell: Cell, verdict: Verdict, candles: pa.Table) 
         sha256=verdict.sha256,
         generation=Generation.parse(verdict.generation),
         sinks=dataset.sinks,
+        proved=proved,
     )
 
 

@@ -53,7 +53,8 @@ def verify_cell(stores: Stores, dataset: Dataset, cell: Cell, *, declared: Seque
         return Verified((str(exc),))
     warnings = tuple(one.sentence for one in anew.results.values() if not one.passed and one.severity == "WARN")
     try:
-        stands, _ = read_cell(stores, dataset, cell)
+        stands, partition = read_cell(stores, dataset, cell)
+        partition.prove()
     except CorruptFile as exc:
         return Verified((*anew.reasons, str(exc)), warnings)
     found = list(anew.reasons)

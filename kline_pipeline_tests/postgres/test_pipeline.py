@@ -401,16 +401,19 @@ def test_working_candles_that_are_not_those_judged_never_land(sim: World) -> Non
     assert found is not None
     working.write(series, cell.date, found.candles.slice(1), msgspec.json.decode(found.verdict, type=Verdict))
     snapshot(sim, FEBRUARY).unlink()
+    sim.query("truncate kline.candles")
 
     for land in (sim.pipeline.land_parquet, sim.pipeline.land_postgres):
         with pytest.raises(CorruptFile, match="not those judged"):
             land(HOURLY, [cell])
 
     assert not snapshot(sim, FEBRUARY).exists()
+    assert sim.table("linear:BTCUSDT:60") == []
     verified = sim.pipeline.verify(HOURLY, cell, declared=[HOURLY], now_ms=sim.clock())
     assert "not those judged" in verified.disagreements[0]
     sim.run(HOURLY, (FEBRUARY, "BTCUSDT"))
     assert snapshot(sim, FEBRUARY).exists()
+    assert len(sim.table("linear:BTCUSDT:60")) == 696
 
 
 def test_stores_of_one_exchange_refuse_another(sim: World, settings: Settings, database: Database) -> None:
