@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Final, NoReturn
 
 from kline_pipeline.config import Settings
+from kline_pipeline.defs.endings import endings_handled
 from kline_pipeline.defs.instance.home import write_dagster_home
 from kline_pipeline.errors import KlineError, UsageError
 from kline_pipeline.log.daily import begin_anew
@@ -24,7 +24,6 @@ from kline_pipeline.log.daily import begin_anew
 _START_S: Final = 120.0
 _STOP_S: Final = 15.0
 _TITLES: Final = {"webserver": "Dagster's UI", "daemon": "Dagster's daemon", "ops": "the ops service"}
-_ENDINGS: Final = (signal.SIGINT, signal.SIGTERM)
 # The name is part of what a run remembers: with another one its runs could not be executed again (dagster.md 8).
 _WORKSPACE: Final = """load_from:
   - python_module:
@@ -50,7 +49,7 @@ class DagsterChildren:
     logs: Path
 
     def watch(self) -> NoReturn:
-        """Return never; what ends it comes as KeyboardInterrupt (see `interruptible`).
+        """Return never; what ends it comes as KeyboardInterrupt (see `endings_handled` around it).
 
         Raises:
             KlineError: a child has ended by itself.
@@ -126,25 +125,8 @@ def dagster_children(settings: Settings, port: int, ops_port: int = 0) -> Iterat
         yield children
     finally:
         # A second Ctrl-C must not leave half of them behind.
-        before = [(number, signal.signal(number, signal.SIG_IGN)) for number in _ENDINGS]
-        _stop(children)
-        for number, handler in before:
-            signal.signal(number, handler)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGINT raise KeyboardInterrupt in the block, also where a shell began us with SIGINT ignored."""
-    before = [(number, signal.signal(number, _interrupt)) for number in _ENDINGS]
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+        with endings_handled(signal.SIG_IGN):
+            _stop(children)
 
 
 def _started(program: list[str], log: Path) -> "subprocess.Popen[bytes]":

@@ -1,7 +1,6 @@
 """`kline-pipeline serve`: the ops service over one KLINE_HOME, in front, until Ctrl-C; its pages are in service/."""
 
 import contextlib
-import signal
 import threading
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,9 +29,14 @@ def serve(
     Example: kline-pipeline serve --port 8000
     """
     from kline_pipeline.cli.session import say, started
+    from kline_pipeline.defs.endings import endings_handled
     from kline_pipeline.service.server import OpsServer, bound, is_loopback
 
-    with _noted() as ending, started(ctx) as settings, bound(host, port) as taken:
+    # Noted, and heeded by the server from its start on. An exception out of a handler, while this thread loads modules
+    # beside looks that load some too, can be lost, and the lock of loading with it: nothing would end the service.
+    ending = threading.Event()
+    noted = endings_handled(lambda *_: ending.set())
+    with noted, started(ctx) as settings, bound(host, port) as taken:
         if settings.ops_token is None and not is_loopback(taken):
             say("whoever reaches this address may read the pages: set KLINE_OPS_TOKEN, or listen on 127.0.0.1")
         with _watching(settings) as (probes, metrics), metrics:
@@ -43,22 +47,6 @@ def serve(
                 app, taken, announce=lambda url: typer.echo(f"ops service: {url}/health"), ended=ending.is_set
             )
             server.run()
-
-
-@contextlib.contextmanager
-def _noted() -> "Iterator[threading.Event]":
-    """Have SIGINT and SIGTERM noted in the block; the server heeds both from its start on.
-
-    An exception out of a handler, while this thread loads modules beside looks that load some too, can be lost, and the
-    lock of loading with it: the looks would hang, and nothing would end the service.
-    """
-    ending = threading.Event()
-    before = {number: signal.signal(number, lambda *_: ending.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield ending
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -25,13 +25,14 @@ def up(
 
     Example: kline-pipeline up --port 3000
     """
-    from kline_pipeline.cli.dagster_children import check_port, dagster_children, interruptible
+    from kline_pipeline.cli.dagster_children import check_port, dagster_children
     from kline_pipeline.cli.session import say, started
     from kline_pipeline.cli.ui_address import only_up
+    from kline_pipeline.defs.endings import endings_handled, interrupt
     from kline_pipeline.errors import UsageError
 
     url = f"http://127.0.0.1:{port}"
-    with interruptible(), started(ctx) as settings, only_up(settings.home, settings.ui_url or url):
+    with endings_handled(interrupt), started(ctx) as settings, only_up(settings.home, settings.ui_url or url):
         if port == ops_port:
             raise UsageError(f"--port and --ops-port are both {port}; give the ops service another one, or 0 for none")
         check_port(port)

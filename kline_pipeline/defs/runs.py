@@ -13,6 +13,7 @@ from typing import Final, Literal, Self
 
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
+from kline_pipeline.defs.endings import endings_handled, ignore_endings, interrupt_or_exit
 from kline_pipeline.defs.instance.home import write_dagster_home
 from kline_pipeline.defs.ranges import RangeRun
 from kline_pipeline.defs.run_messages import (
@@ -25,7 +26,7 @@ from kline_pipeline.defs.run_messages import (
     RunOutcome,
     Task,
 )
-from kline_pipeline.defs.runs_processes import endings_raised, ignore_endings, start_worker
+from kline_pipeline.defs.runs_processes import start_worker
 from kline_pipeline.errors import StorageError
 from kline_pipeline.log.daily import begin_anew
 
@@ -130,7 +131,7 @@ class RunWorkers:
         """
         self._runs, self._on_progress = runs, on_progress
         self._waiting = deque(Task(number, run, tuple(assets)) for number, run in enumerate(runs))
-        with endings_raised():
+        with endings_handled(interrupt_or_exit):
             try:
                 for connection in list(self._workers):
                     self._give(connection)

@@ -14,10 +14,8 @@ from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
-from typing import Final, NoReturn
+from typing import Final
 
-_ENDINGS: Final = (signal.SIGINT, signal.SIGTERM)
 # All that kline_pipeline.definitions imports; that module itself reads the settings.
 LOADED: Final = (
     "kline_pipeline.defs.runs_worker",
@@ -68,29 +66,6 @@ def ctrl_c_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def endings_raised() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGINT and SystemExit on SIGTERM inside the block, in the main thread."""
-    before = {number: signal.signal(number, _raise) for number in _ENDINGS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def ignore_endings() -> None:
-    """Ignore SIGINT and SIGTERM until the end of the block of `endings_raised`."""
-    for number in _ENDINGS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _raise(number: int, _frame: FrameType | None) -> NoReturn:
-    if number == signal.SIGTERM:
-        raise SystemExit(128 + number)
-    raise KeyboardInterrupt
 
 
 def _begin(connection: Connection, log_file: Path, environment: Mapping[str, str], folder: str) -> None:

@@ -19,7 +19,7 @@ _FIELDS: Final[ContextVar[Mapping[str, object]]] = ContextVar("fields", default=
 class about:  # noqa: N801 - used like a function: `with about(series=series):`
     """Give fields to every line that this thread logs inside the block; they are made text only when a line is shown.
 
-    That of structlog takes 5 us, this one 1; and who only fetches need not load structlog, which loads rich.
+    That of structlog takes 5 us, this one 1.6, and who only fetches need not load structlog.
     """
 
     __slots__ = ("_fields", "_token")
