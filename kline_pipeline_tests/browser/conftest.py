@@ -78,6 +78,8 @@ def world_after(folder: Path, arguments: Sequence[str]) -> Iterator[World]:
         port = str(free_port())
         with running(env, "up", "--port", port, "--ops-port", "0", says="Dagster UI", ends_by=signal.SIGTERM):
             ui = DagsterUi(driver, f"http://127.0.0.1:{port}", pictures)
+            # Within two minutes it would run a partition again that a test has left red, while its page is read.
+            ui.switch_off("asking_again")
             yield World(ui, exchange, env, made["run_id"])
 
 

@@ -88,6 +88,12 @@ class DagsterUi:
         self.launch("Launch backfill")
         return self.newest_backfill(picture)
 
+    def switch_off(self, sensor: str) -> None:
+        """Switch off a sensor that is on, on its page."""
+        self.open(f"/locations/kline_pipeline/sensors/{sensor}", "Running", "Latest tick")
+        self.click("//label[.//input[@type='checkbox' and @checked]]")
+        self.await_texts("Reset sensor status")  # to its default, which is on
+
     def open_dialog(self, path: str) -> None:
         """Open the dialog that launches runs, on the page of a group or a job."""
         self.open(path, "raw_batches", "Materialize all…")

@@ -200,6 +200,46 @@ def test_what_no_daily_schedule_would_finish_is_asked_for_once_a_day(
     assert tick(instance, world, "asking_again").run_requests[0].run_key == first.run_requests[0].run_key
 
 
+@pytest.mark.parametrize(
+    ("job", "keys", "group", "left"),
+    [
+        ("repair_linear_60", ("2024-02-01|BTCUSDT",), None, True),
+        ("__ASSET_JOB", ("2024-01-01|BTCUSDT", "2024-03-01|BTCUSDT"), "60", True),
+        ("repair_linear_60", ("2024-03-01|BTCUSDT",), None, False),
+        ("__ASSET_JOB", ("2024-01-01|BTCUSDT", "2024-03-01|BTCUSDT"), "1", False),
+        ("repair_linear_1", ("2024-02-01|BTCUSDT",), None, False),
+        ("repair_linear_60", ("2024-02-01|ETHUSDT",), None, False),
+    ],
+)
+def test_what_a_run_is_about_to_make_is_left_to_it_whoever_started_it(
+    instance: DagsterInstance,
+    world: Settings,
+    exchange: Exchange,
+    job: str,
+    keys: tuple[str, ...],
+    group: str | None,
+    left: bool,
+) -> None:
+    declare(world, 'symbols = ["BTCUSDT"]', "schedule = { daily = false }")
+    hole = {"category": "linear", "symbol": "BTCUSDT", "interval": "60", "open_time": "2024-02-10T05:00"}
+    exchange.faults.replace([{"drop": hole}])
+    assert cli.run(["backfill", "linear:BTCUSDT:60", "--from", "2024-02-01", "--to", "2024-02-29"]) == 1
+    names = ("asset_partition_range_start", "asset_partition_range_end") if len(keys) > 1 else ("partition",)
+    run = dg.DagsterRun(
+        job,
+        tags={f"dagster/{name}": key for name, key in zip(names, keys, strict=True)},
+        asset_selection={dg.AssetKey(["linear", group, "candles"])} if group else None,
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    instance.add_run(run)
+    first = tick(instance, world, "asking_again")
+    assert [one.tags["dagster/partition"] for one in first.run_requests] == ([] if left else ["2024-02-01|BTCUSDT"])
+
+    instance.report_run_canceled(run)
+    asked = tick(instance, world, "asking_again", first.cursor)
+    assert len(asked.run_requests) == (1 if left else 0)
+
+
 def test_a_symbol_that_was_removed_is_not_asked_for(
     instance: DagsterInstance, world: Settings, exchange: Exchange
 ) -> None:

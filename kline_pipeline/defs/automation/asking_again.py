@@ -2,6 +2,7 @@
 
 What is due or unfinished is the ledger's word. A partition is asked for once per wait, whatever became of the run:
 the cursor remembers which were asked for, and the key of a run keeps a tick that was cut short from doing it twice.
+One that a run is about to make, whoever started it, is left to that run.
 """
 
 import json
@@ -14,7 +15,7 @@ import dagster as dg
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Cell, Dataset
 from kline_pipeline.defs.automation.jobs import repair_job, repair_job_name
-from kline_pipeline.defs.automation.requests import cells_to_runs, request
+from kline_pipeline.defs.automation.requests import cells_to_runs, made_by, request, runs_on
 from kline_pipeline.defs.ranges import partition_key
 from kline_pipeline.defs.run_lines import tick_lines
 from kline_pipeline.defs.symbols import known_symbols
@@ -44,10 +45,17 @@ def asking_again_sensors(declared: Sequence[Dataset]) -> list[dg.SensorDefinitio
         now_s = int(now.timestamp())
         asked: dict[str, int] = json.loads(context.cursor or "{}")
         requests: list[dg.RunRequest] = []
+        # Before the ledger is read: one that ends in between has made its partitions, or the next tick sees to them.
+        on = runs_on(context.instance, now=now)
         with tick_lines("asking_again") as settings, opened(settings) as work:
             for dataset in declared:
                 waits = _waits(work.pipeline, dataset, settings, now_s)
-                cells = {cell: wait_s for cell, wait_s in waits.items() if _may_be(dataset, cell, asked, now_s)}
+                in_hand = made_by(context.instance, on, dataset)
+                cells = {
+                    cell: wait_s
+                    for cell, wait_s in waits.items()
+                    if _may_be(dataset, cell, asked, now_s) and not in_hand(cell)
+                }
                 known = known_symbols(context.instance, dataset)
                 runs = cells_to_runs(dataset, cells, known=known, most=settings.run_partitions)
                 for run in runs:

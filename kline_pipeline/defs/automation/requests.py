@@ -1,13 +1,17 @@
 """Partitions as requests for runs, and which runs are still on; when is told in schedules and asking_again."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, timedelta
 from typing import Final
 
 import dagster as dg
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
+from kline_pipeline.alerting.episodes import ends
 from kline_pipeline.datasets import Cell, Dataset
+from kline_pipeline.defs.assets import asset_key, cell_of
+from kline_pipeline.defs.automation.jobs import repair_job_name, update_job_name
+from kline_pipeline.defs.automation.run_scope import partitions_of, symbols_of
 from kline_pipeline.defs.ranges import RangeRun, plan_runs, rectangles
 
 SCHEDULE_TAG: Final = "dagster/schedule_name"
@@ -24,10 +28,27 @@ _ON: Final = [
 _LONGEST: Final = timedelta(days=1)
 
 
-def runs_on(instance: DagsterInstance, job_name: str, *, now: datetime) -> list[DagsterRun]:
-    """Return the runs of a job that are queued or running and not a day old."""
+def runs_on(instance: DagsterInstance, job_name: str | None = None, *, now: datetime) -> list[DagsterRun]:
+    """Return the runs of a job, or of all, that are queued or running and not a day old."""
     asked = RunsFilter(job_name=job_name, statuses=_ON, created_after=now - _LONGEST)
     return list(instance.get_runs(asked))
+
+
+def made_by(instance: DagsterInstance, runs: Iterable[DagsterRun], dataset: Dataset) -> Callable[[Cell], bool]:
+    """Return what says of a partition of a dataset whether one of the runs is to make it.
+
+    Args:
+        instance: whose runs they are.
+        runs: of whatever job, also such as a command or a backfill started.
+        dataset: whose partitions are asked for.
+    """
+    found: list[tuple[date, date, frozenset[str]]] = []
+    for run in runs:
+        first, last = ends(partitions_of(run))
+        if first and _is_of(run, dataset):
+            symbols = symbols_of(instance, run, "/".join(_group(dataset)))
+            found.append((cell_of(first).date, cell_of(last).date, frozenset(symbols)))
+    return lambda cell: any(start <= cell.date <= end and cell.symbol in symbols for start, end, symbols in found)
 
 
 def cells_to_runs(dataset: Dataset, cells: Iterable[Cell], *, known: Sequence[str], most: int) -> list[RangeRun]:
@@ -52,3 +73,13 @@ def request(run: RangeRun, *, when: str, job_name: str | None = None) -> dg.RunR
     first, last = run.cells[0], run.cells[-1]
     key = f"{run.dataset.name} {when} {first.date}|{first.symbol} {last.date}|{last.symbol}"
     return dg.RunRequest(run_key=key, tags=run.range_tags, job_name=job_name)
+
+
+def _is_of(run: DagsterRun, dataset: Dataset) -> bool:
+    # A run of a whole job of ours names no asset.
+    jobs = (update_job_name(dataset), repair_job_name(dataset))
+    return run.job_name in jobs or any(list(key.path[:2]) == _group(dataset) for key in run.asset_selection or ())
+
+
+def _group(dataset: Dataset) -> list[str]:
+    return list(asset_key(dataset, "candles").path[:2])
