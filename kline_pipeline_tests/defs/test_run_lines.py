@@ -24,10 +24,8 @@ from kline_pipeline.defs.symbols import sync_symbols
 from kline_pipeline.log.redaction import HIDDEN
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.simulator.exchange import Exchange
-from kline_pipeline.simulator.market import SyntheticHistory
-from kline_pipeline.simulator.server import SimulatorServer
+from kline_pipeline_tests.defs.conftest import WorldOf
 
-NOW_MS = 1_712_752_496_000  # 2024-04-10T12:34:56Z
 HOURLY = Dataset("linear", Interval("60"), date(2024, 1, 1), "month", ("BTCUSDT",))
 DECLARED = '[[dataset]]\ncategory = "linear"\ninterval = "60"\nstart = 2024-01-01\nsymbols = ["BTCUSDT"]\n'
 JANUARY, MARCH = date(2024, 1, 1), date(2024, 3, 1)
@@ -37,32 +35,15 @@ KNOWN = {"series", "window", "run_id", "elapsed_ms"}
 
 
 @pytest.fixture
-def exchange() -> Exchange:
-    return Exchange(SyntheticHistory(7, now_ms=NOW_MS), clock=lambda: NOW_MS, requests_per_5s=10**9)
-
-
-@pytest.fixture
-def world(settings: Settings, exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def world(
+    world_of: WorldOf, settings: Settings, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
     """Settings that every process finds in the environment, with a file for log lines from DEBUG on."""
-    assert settings.database_url is not None
-    settings.home.mkdir(parents=True)
-    (settings.home / "datasets.toml").write_text(DECLARED)
-    with SimulatorServer(exchange) as server:
-        for name, value in {
-            "KLINE_HOME": str(settings.home),
-            "KLINE_DATABASE_URL": settings.database_url.get_secret_value(),
-            "KLINE_DATASETS_FILE": str(settings.home / "datasets.toml"),
-            "KLINE_WORK_URL": settings.work_url,
-            "KLINE_SNAPSHOT_URL": settings.snapshot_url,
-            "KLINE_LOG_FILE": str(settings.home / "logs" / "kline.log"),
-            "KLINE_LOG_LEVEL": "DEBUG",
-            "BYBIT_BASE_URL": server.url,
-            "BYBIT_RETRY_INITIAL_DELAY_S": "0",
-            "DAGSTER_HOME": "",
-            "DAGSTER_EVENT_BATCH_SIZE": "500",
-        }.items():
-            monkeypatch.setenv(name, value)
-        yield Settings.load()
+    monkeypatch.setenv("KLINE_LOG_FILE", str(settings.home / "logs" / "kline.log"))
+    monkeypatch.setenv("KLINE_LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("BYBIT_RETRY_INITIAL_DELAY_S", "0")
+    with world_of(exchange, DECLARED) as made:
+        yield made
 
 
 @pytest.fixture

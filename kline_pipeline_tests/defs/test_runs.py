@@ -34,10 +34,8 @@ from kline_pipeline.errors import StorageError, UnknownSeries
 from kline_pipeline.evidence.fetch_stats import totals
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.simulator.exchange import Exchange
-from kline_pipeline.simulator.market import SyntheticHistory
-from kline_pipeline.simulator.server import SimulatorServer
+from kline_pipeline_tests.defs.conftest import NOW_MS, WorldOf
 
-NOW_MS = 1_712_752_496_000  # 2024-04-10T12:34:56Z
 HOURLY = Dataset("linear", Interval("60"), date(2024, 1, 1), "month", ("BTCUSDT", "ETHUSDT", "SOLUSDT"))
 DECLARED = """
 [[dataset]]
@@ -52,29 +50,10 @@ MONTHS = [date(2024, 1, 1), date(2024, 2, 1), MARCH, APRIL]
 
 
 @pytest.fixture
-def exchange() -> Exchange:
-    return Exchange(SyntheticHistory(7, now_ms=NOW_MS), clock=lambda: NOW_MS, requests_per_5s=10**9)
-
-
-@pytest.fixture
-def world(settings: Settings, exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def world(world_of: WorldOf, exchange: Exchange) -> Iterator[Settings]:
     """Settings that worker processes find in the environment, three hourly symbols, and an exchange that answers."""
-    assert settings.database_url is not None
-    settings.home.mkdir(parents=True)
-    (settings.home / "datasets.toml").write_text(DECLARED)
-    with SimulatorServer(exchange) as server:
-        for name, value in {
-            "KLINE_HOME": str(settings.home),
-            "KLINE_DATABASE_URL": settings.database_url.get_secret_value(),
-            "KLINE_DATASETS_FILE": str(settings.home / "datasets.toml"),
-            "KLINE_WORK_URL": settings.work_url,
-            "KLINE_SNAPSHOT_URL": settings.snapshot_url,
-            "BYBIT_BASE_URL": server.url,
-            "DAGSTER_HOME": "",
-            "DAGSTER_EVENT_BATCH_SIZE": "500",
-        }.items():
-            monkeypatch.setenv(name, value)
-        yield Settings.load()
+    with world_of(exchange, DECLARED) as made:
+        yield made
 
 
 @pytest.fixture
