@@ -5,6 +5,7 @@ The whole suite runs in a zone that is not UTC and has no whole hours: local tim
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -47,6 +48,16 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("KLINE_", "BYBIT_", "DAGSTER_")) and name != "KLINE_REALDATA":
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _endings_as_before() -> Iterator[None]:
+    """Nothing leaves Ctrl-C handled otherwise than it was: the test after it would not be ended by it."""
+    sigint, sigterm = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    yield
+    left = signal.signal(signal.SIGINT, sigint)
+    signal.signal(signal.SIGTERM, sigterm)  # Dagster sets it when it first runs something in a process
+    assert left == sigint
 
 
 @pytest.fixture(autouse=True)

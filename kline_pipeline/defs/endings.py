@@ -21,12 +21,6 @@ def endings_handled(handler: Handler) -> Iterator[None]:
             signal.signal(number, handled)
 
 
-def ignore_endings() -> None:
-    """Ignore both, until the end of the block of `endings_handled` that this is called in."""
-    for number in _ENDINGS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     """Raise KeyboardInterrupt on either."""
     raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 Which partitions a run has is decided in ranges.py, what a worker does with it is told in runs_worker.py.
 """
 
+import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import Final, Literal, Self
 
 from kline_pipeline.config import Settings
 from kline_pipeline.datasets import Dataset
-from kline_pipeline.defs.endings import endings_handled, ignore_endings, interrupt_or_exit
+from kline_pipeline.defs.endings import endings_handled, interrupt_or_exit
 from kline_pipeline.defs.instance.home import write_dagster_home
 from kline_pipeline.defs.ranges import RangeRun
 from kline_pipeline.defs.run_messages import (
@@ -170,18 +171,18 @@ class RunWorkers:
 
     def _cancel(self) -> None:
         """End the workers in the middle and mark their runs as canceled; what they wrote stands the end."""
-        ignore_endings()
-        for connection in self._workers:
-            _send(connection, BreakOff())
-        for connection, worker in self._workers.items():
-            worker.process.join(_BREAK_OFF_S)
-            worker.process.kill()
-            worker.process.join()
-            _hear_last_words(connection, worker)
-            connection.close()
-        run_ids = [worker.run_id for worker in self._workers.values() if worker.run_id]
-        self._workers.clear()
-        self._report(run_ids, "report_run_canceled", _CANCELED)
+        with endings_handled(signal.SIG_IGN):  # whoever is impatient would leave runs behind
+            for connection in self._workers:
+                _send(connection, BreakOff())
+            for connection, worker in self._workers.items():
+                worker.process.join(_BREAK_OFF_S)
+                worker.process.kill()
+                worker.process.join()
+                _hear_last_words(connection, worker)
+                connection.close()
+            run_ids = [worker.run_id for worker in self._workers.values() if worker.run_id]
+            self._workers.clear()
+            self._report(run_ids, "report_run_canceled", _CANCELED)
 
     def _start_worker(self) -> Connection:
         process, ours = start_worker(self._log_file)
