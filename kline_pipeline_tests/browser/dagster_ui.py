@@ -1,9 +1,14 @@
 """Dagster's pages through a browser: what a person clicks and reads; which of it must hold is in the tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from selenium.common.exceptions import TimeoutException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    StaleElementReferenceException,
+    TimeoutException,
+)
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -11,6 +16,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 _PAGE_S = 60.0
+# The page was drawn anew after the element was found: nothing was clicked or typed.
+_DRAWN_ANEW = (StaleElementReferenceException, ElementClickInterceptedException, ElementNotInteractableException)
 _DIALOG = "//*[@role='dialog']"
 _BUTTON = "//button[normalize-space()='{0}']"
 _TO_THE_END = """
@@ -50,24 +57,28 @@ class DagsterUi:
         """Wait until the page shows every text; else fail with what it shows and a picture of it."""
         self._await_texts(self.text, texts, timeout_s)
 
+    def await_lines(self, *lines: str) -> None:
+        """Wait until each is all that one of the page's labels says; else fail as `await_texts` does."""
+        self._await_texts(self.lines, lines, _PAGE_S)
+
     def await_end_of_log(self, *texts: str, timeout_s: float = _PAGE_S) -> None:
         """Wait until the page of a run shows every text, at the end of its log at the latest."""
         self._await_texts(self._text_at_the_end, texts, timeout_s)
 
     def await_leaving(self, path: str) -> None:
         """Wait until another page than this one is shown."""
-        WebDriverWait(self.driver, _PAGE_S).until(lambda driver: path not in driver.current_url)
+        self._wait().until(lambda driver: path not in driver.current_url)
 
     def choose_cell(self, date: str, symbol: str) -> None:
         """Choose a date and a symbol in the lists of a partitions page, whose right side then tells of that cell."""
         for dimension, key in (("date", date), ("symbol", symbol)):
             # The list holds only the rows in sight: a filter brings the row there.
-            self._find(f"//input[starts-with(@placeholder, 'Filter by {dimension}')]").send_keys(key)
+            self._type(f"//input[starts-with(@placeholder, 'Filter by {dimension}')]", key)
             self.click(f"//*[text()='{key}']")
 
     def click(self, xpath: str) -> None:
         """Click the last element of a path, once there is one that can be clicked."""
-        self._find(xpath).click()
+        self._act(xpath, lambda found: found.click())
 
     def click_button(self, label: str) -> None:
         """Click the last button with a label."""
@@ -104,15 +115,15 @@ class DagsterUi:
         """Add a symbol to a dataset from the open dialog, whose own list has it a moment later."""
         self.click("//*[text()='Add a partition']")
         self.await_texts("Partition name")
-        self._find(f"{_DIALOG}//input").send_keys(symbol)
+        self._type(f"{_DIALOG}//input", symbol)
         self.click_button("Save")
         self._await_gone("//*[text()='Partition name']")
 
     def choose_dates(self, dates: str) -> None:
         """Type dates in the open dialog, one or [first...last]."""
-        field = self._find(f"{_DIALOG}//input[starts-with(@placeholder, 'ex: 20')]")
-        field.send_keys(Keys.CONTROL, "a")
-        field.send_keys(dates, Keys.ENTER)
+        field = f"{_DIALOG}//input[starts-with(@placeholder, 'ex: 20')]"
+        self._type(field, Keys.CONTROL, "a")
+        self._type(field, dates, Keys.ENTER)
 
     def choose_symbols(self, symbol: str = "") -> None:
         """Choose a symbol in the open dialog, all without one."""
@@ -121,7 +132,7 @@ class DagsterUi:
             return
         self.click(f"{_DIALOG}//*[text()='Select a partition or create one']")
         self.click(f"//*[text()='{symbol}']")
-        self._find("//input[@placeholder='Filter partitions']").send_keys(Keys.ESCAPE)
+        self._type("//input[@placeholder='Filter partitions']", Keys.ESCAPE)
 
     def launch(self, label: str) -> None:
         """Launch what the open dialog has, and wait until it is gone."""
@@ -139,7 +150,7 @@ class DagsterUi:
         drawn = (
             "return [...document.querySelectorAll('[role=dialog] img')].some(one => one.complete && one.naturalWidth)"
         )
-        WebDriverWait(self.driver, _PAGE_S).until(lambda driver: driver.execute_script(drawn))
+        self._wait().until(lambda driver: driver.execute_script(drawn))
 
     def newest_backfill(self, picture: str) -> str:
         """Wait until the newest backfill has ended and return its status."""
@@ -149,13 +160,17 @@ class DagsterUi:
         assert link is not None
         self.driver.get(link)
         ends = {"Succeeded", "Failed", "Canceled"}
-        WebDriverWait(self.driver, 240).until(lambda _: self._below("Status") in ends)
+        self._wait(240).until(lambda _: self._below("Status") in ends)
         self.picture(f"{picture}_ended")
         return self._below("Status")
 
-    def _await_texts(self, text: Callable[[], str], texts: tuple[str, ...], timeout_s: float) -> None:
+    def _await_texts(self, text: Callable[[], Collection[str]], texts: tuple[str, ...], timeout_s: float) -> None:
+        def shown(_: Chrome) -> bool:
+            now = text()
+            return all(one in now for one in texts)
+
         try:
-            WebDriverWait(self.driver, timeout_s).until(lambda _: all(one in text() for one in texts))
+            self._wait(timeout_s).until(shown)
         except TimeoutException:
             self.picture("failed")
             raise AssertionError(f"not all of {texts} in: {self.text()}") from None
@@ -166,18 +181,31 @@ class DagsterUi:
         return self.text()
 
     def _await_gone(self, xpath: str) -> None:
-        WebDriverWait(self.driver, _PAGE_S).until(lambda driver: not driver.find_elements(By.XPATH, xpath))
+        self._wait().until(lambda driver: not driver.find_elements(By.XPATH, xpath))
 
     def _below(self, label: str) -> str:
         """Return the line below a label, "" where there is none yet."""
         lines = self.lines()
         return lines[lines.index(label) + 1] if label in lines[:-1] else ""
 
+    def _wait(self, timeout_s: float = _PAGE_S) -> WebDriverWait[Chrome]:
+        return WebDriverWait(self.driver, timeout_s, ignored_exceptions=_DRAWN_ANEW)
+
+    def _type(self, xpath: str, *keys: str) -> None:
+        self._act(xpath, lambda found: found.send_keys(*keys))
+
+    def _act(self, xpath: str, act: Callable[[WebElement], None]) -> None:
+        def acted(_: Chrome) -> bool:
+            act(self._find(xpath))
+            return True
+
+        self._wait().until(acted)
+
     def _find(self, xpath: str) -> WebElement:
         def there(driver: Chrome) -> WebElement | None:
             found = [one for one in driver.find_elements(By.XPATH, xpath) if one.is_displayed() and one.is_enabled()]
             return found[-1] if found else None
 
-        element = WebDriverWait(self.driver, _PAGE_S).until(there)
+        element = self._wait().until(there)
         assert isinstance(element, WebElement)
         return element
