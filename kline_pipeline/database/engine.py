@@ -2,10 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from sqlalchemy import URL, Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+import psycopg
+from sqlalchemy import URL, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    InvalidatePoolError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from kline_pipeline.config import Settings
 from kline_pipeline.database import migrate as migrations
@@ -38,13 +46,14 @@ class Database:
             url.set(drivername="postgresql+psycopg"),
             pool_size=4,
             max_overflow=12,
-            pool_pre_ping=True,
             connect_args={
                 "connect_timeout": _CONNECT_TIMEOUT_S,
                 "application_name": _APPLICATION,
                 "options": _options(url, "timezone=UTC"),
             },
         )
+        event.listen(self.engine, "connect", _note_fresh)
+        event.listen(self.engine, "checkout", _look_alive)
 
     def __enter__(self) -> Self:
         return self
@@ -142,6 +151,26 @@ def external_url(text_: str) -> URL:
     except (ArgumentError, ValueError):  # whose words may hold the password
         msg = "KLINE_DATABASE_URL is no URL; write postgresql://user:password@host:5432/database"
         raise ConfigError(msg) from None
+
+
+def _note_fresh(_connection: psycopg.Connection[Any], record: Any) -> None:
+    record.info["fresh"] = True
+
+
+def _look_alive(connection: psycopg.Connection[Any], record: Any, _fairy: object) -> None:
+    """Look whether a connection that the pool has kept still lives, before it is used.
+
+    SQLAlchemy's own `pool_pre_ping` sets autocommit back in a `finally`. In the middle of an interrupt that fails, and
+    the failure takes the place of the KeyboardInterrupt: a Ctrl-C was taken for a lost connection and forgotten.
+    """
+    if record.info.pop("fresh", False):
+        return
+    try:
+        connection.autocommit = True
+        connection.execute("select 1")
+        connection.autocommit = False
+    except psycopg.Error as exc:
+        raise InvalidatePoolError from exc
 
 
 def _for_people(url: URL) -> str:

@@ -1,11 +1,16 @@
 """What a database that cannot be used is called, and how one that can is spoken to."""
 
 import os
+import signal
 import socket
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import psycopg2
 import pytest
+from psycopg.pq import TransactionStatus
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
@@ -119,3 +124,38 @@ def test_the_embedded_database_is_described_without_its_password(server: Databas
         assert str(embedded.url.password) not in embedded.where
         assert embedded.url.host is None
     assert os.fspath(tmp_path) not in server.where
+
+
+def test_an_interrupt_while_a_connection_is_looked_at_stays_one(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupts: list[str] = []
+
+    def wait(connection: psycopg.Connection[Any], question: Generator[Any, Any, Any], *_: object) -> None:
+        next(question, None)
+        if connection.info.transaction_status == TransactionStatus.ACTIVE:  # it is on its way to the server
+            interrupts.append(connection.info.transaction_status.name)
+            signal.raise_signal(signal.SIGINT)
+
+    with database.engine.connect() as connection:
+        connection.execute(text("select 1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg.Connection, "wait", wait)
+        with pytest.raises(KeyboardInterrupt), database.translate_errors():
+            database.engine.connect()
+
+    assert interrupts == ["ACTIVE"]
+    with database.engine.connect() as connection:
+        assert connection.execute(text("select 1")).scalar() == 1
+
+
+def test_connections_that_the_server_has_ended_are_replaced_unnoticed(database: Database) -> None:
+    with database.engine.connect(), database.engine.connect(), database.engine.connect():
+        pass
+    others = "pid <> pg_backend_pid() and datname = current_database() and backend_type = 'client backend'"
+    with database.engine.connect() as connection:
+        ended = connection.execute(text(f"select pg_terminate_backend(pid) from pg_stat_activity where {others}"))
+        assert len(ended.all()) == 2
+
+    with database.translate_errors(), database.engine.connect() as one, database.engine.connect() as other:
+        assert one.execute(text("select 1")).scalar() == other.execute(text("select 1")).scalar() == 1

@@ -1,6 +1,8 @@
 """All stages of a range at once: the same stored as one after the other, and what fails stops all of it."""
 
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -11,6 +13,9 @@ from kline_pipeline.config import Settings
 from kline_pipeline.database.engine import Database
 from kline_pipeline.datasets import Cell
 from kline_pipeline.errors import ExchangeUnavailable, StorageError
+from kline_pipeline.stages.fill import Fill
+from kline_pipeline.stages.flow import Flow, Passed
+from kline_pipeline.stages.stores import Stores
 from kline_pipeline_tests.worlds import HOURLY, World, world
 
 MONTHS = [date(2024, month, 1) for month in (1, 2, 3)]
@@ -93,3 +98,28 @@ def test_a_sink_that_fails_ends_the_passage_with_its_reason(sim: World, cells: l
         sim.pipeline.run(HOURLY, cells)
 
     assert snapshots(sim) == {}
+
+
+def test_an_interrupt_ends_what_has_begun_and_begins_nothing_else(sim: World) -> None:
+    *held, last = [Cell(date(2022 + month // 12, month % 12 + 1, 1), "BTCUSDT") for month in range(12)]
+    sim.pipeline.fill(HOURLY, held)
+    first, interrupted, landed = threading.Event(), threading.Event(), list[Cell]()
+
+    def report(cell: Cell, _passed: Passed) -> None:
+        landed.append(cell)
+        first.set()
+        assert interrupted.wait(60)  # till then no other lands
+
+    def interrupt(_done: int, _planned: int) -> None:  # the page of the last one: all others wait to be derived
+        assert first.wait(60)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            interrupted.set()
+
+    fill = Fill(Stores.open(sim.settings, sim.database), sim.client, HOURLY, 1, sim.clock(), on_pages=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Flow(fill, sim.clock(), report).run([*held, last])
+
+    assert 1 <= len(landed) < 6
+    assert len(sim.table("linear:BTCUSDT:60")) < 6 * 744

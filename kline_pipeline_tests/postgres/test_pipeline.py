@@ -1,8 +1,6 @@
 """The whole flow against a simulated exchange and a real PostgreSQL; every promise is broken on purpose."""
 
 import json
-import signal
-import threading
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
@@ -22,7 +20,6 @@ from kline_pipeline.errors import CorruptFile, DatasetsError, ExchangeUnavailabl
 from kline_pipeline.files import Folder
 from kline_pipeline.market.interval import Interval
 from kline_pipeline.market.window import iso, to_ms
-from kline_pipeline.stages.flow import Passed
 from kline_pipeline_tests.worlds import HOURLY, MINUTELY, World, ms, world
 
 JANUARY, FEBRUARY, MARCH = "2024-01-01", "2024-02-01", "2024-03-01"
@@ -352,26 +349,6 @@ def test_of_more_partitions_than_may_wait_at_once_all_land(sim: World) -> None:
 
     assert list(passed) == cells
     assert all(one.landed for one in passed.values())
-
-
-def test_an_interrupt_ends_what_has_begun_and_begins_nothing_else(sim: World) -> None:
-    *held, last = [Cell(date(2022 + month // 12, month % 12 + 1, 1), "BTCUSDT") for month in range(12)]
-    sim.pipeline.fill(HOURLY, held)
-    asked, landed = sim.pages("60"), list[Cell]()
-
-    def interrupt(cell: Cell, _passed: Passed) -> None:
-        landed.append(cell)
-        if len(landed) > 1:
-            return
-        while sim.pages("60") == asked:  # the page of the last one: by then all others wait to be derived
-            threading.Event().wait(0.01)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        sim.pipeline.run(HOURLY, [*held, last], report=interrupt)
-
-    assert 1 <= len(landed) < 6
-    assert len(sim.table("linear:BTCUSDT:60")) < 6 * 744
 
 
 def test_rows_of_another_symbol_are_never_taken(sim: World) -> None:
