@@ -51,13 +51,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _endings_as_before() -> Iterator[None]:
-    """Nothing leaves Ctrl-C handled otherwise than it was: the test after it would not be ended by it."""
-    sigint, sigterm = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+def _ctrl_c_interrupts() -> Iterator[None]:
+    """Ctrl-C raises in every test, also where a shell began them in the background, and after what they called."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sigterm = signal.getsignal(signal.SIGTERM)
     yield
-    left = signal.signal(signal.SIGINT, sigint)
+    left = signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, sigterm)  # Dagster sets it when it first runs something in a process
-    assert left == sigint
+    assert left == signal.default_int_handler
 
 
 @pytest.fixture(autouse=True)
