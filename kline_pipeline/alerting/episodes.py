@@ -111,7 +111,8 @@ def _judged(
 ) -> Iterator[Change]:
     before = still_open.get(evaluation.place)
     if not _alarming(evaluation, least):
-        if before is not None:
+        # A result of a whole dataset is only a warning in a run that did not ask for what it lacks: no news of it.
+        if before is not None and (evaluation.passed or evaluation.place.partition):
             del still_open[evaluation.place]
             yield Change("recovered", before, evaluation.reason, evaluation.at)
         return

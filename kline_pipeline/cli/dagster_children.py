@@ -135,7 +135,13 @@ def _started(program: list[str], log: Path) -> "subprocess.Popen[bytes]":
     with log.open("ab") as output:
         # A group of its own: Ctrl-C reaches this command first, which then stops the children and theirs.
         return subprocess.Popen(  # noqa: S603 - Dagster's programs and ours
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            # A file of the folder in which somebody stands, such as gql.py, is not to be taken for a library.
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
 
 

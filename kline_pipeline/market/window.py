@@ -42,8 +42,14 @@ class Window:
 
 
 def iso(time_ms: int) -> str:
-    """Return a UTC time as people read it: 2024-01-31T23:59:00Z, milliseconds only where there are any."""
-    moment = datetime.fromtimestamp(time_ms // 1000, tz=UTC)
+    """Return a UTC time as people read it: 2024-01-31T23:59:00Z, milliseconds only where there are any.
+
+    What lies outside the years 1 to 9999, as in a spoilt file or a row of a strange hand, is told as milliseconds.
+    """
+    try:
+        moment = datetime.fromtimestamp(time_ms // 1000, tz=UTC)
+    except (OverflowError, OSError, ValueError):
+        return f"{time_ms:,} ms"
     rest_ms = time_ms % 1000
     return f"{moment:%Y-%m-%dT%H:%M:%S}" + (f".{rest_ms:03d}Z" if rest_ms else "Z")
 

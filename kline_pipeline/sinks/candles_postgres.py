@@ -51,8 +51,11 @@ _FROM = f"from kline.candles where {_WINDOW}"
 # The key gives the rows in order. Of a table that nobody has analyzed yet a bitmap seems cheaper, and its rows are
 # sorted then, on disk: a fifth of the time.
 _BY_KEY = "set local enable_bitmapscan = off"
+# What has no time of its own, 'infinity', is a stray too.
 _STRAYS = f"""
-select count(*) as rows, floor(extract(epoch from min(open_time)) * 1000)::bigint as first_ms {_FROM}
+select count(*) as rows,
+       floor(extract(epoch from min(open_time) filter (where isfinite(open_time))) * 1000)::bigint as first_ms
+{_FROM} or series_id = :id and open_time = cast(:end as timestamptz) and not isfinite(open_time)
 """  # noqa: S608
 _STAGE = "create temporary table staged_candles (like kline.candles) on commit drop"
 _DIFFERS = " or ".join(f"c.{name} is distinct from s.{name}" for name in NUMBER_COLUMNS)
@@ -149,6 +152,8 @@ def read(database: Database, series: Series, window: Window) -> pa.Table:
 def strays(database: Database, series: Series, windows: Sequence[Window]) -> tuple[int, int | None]:
     """Return how many rows the table has of a series outside of some windows, and the first of their open times.
 
+    Rows at infinity count, and have no open time.
+
     Args:
         database: migrated.
         series: whose rows.
@@ -163,7 +168,8 @@ def strays(database: Database, series: Series, windows: Sequence[Window]) -> tup
         key = find_series_id(connection, series)
         between = [{"id": key, "start": start, "end": end} for start, end in zip(starts, ends, strict=True)]
         found = [connection.execute(text(_STRAYS), bounds).one() for bounds in between] if key is not None else []
-    return sum(row.rows for row in found), min((row.first_ms for row in found if row.rows), default=None)
+    times = [row.first_ms for row in found if row.first_ms is not None]
+    return sum(row.rows for row in found), min(times, default=None)
 
 
 def _before(connection: Connection, key: int, partition: ToLand, known: Any | None) -> Held:

@@ -87,9 +87,10 @@ def verify_rest(stores: Stores, dataset: Dataset, symbol: str) -> tuple[str, ...
         rows = coverage.rows(connection, dataset.category, dataset.interval.code, symbol)
     windows = merge(Window(to_ms(row.window_start), to_ms(row.window_end)) for row in rows if row.generation)
     count, first_ms = candles_postgres.strays(stores.database, series, windows)
-    if first_ms is None:
+    if not count:
         return ()
-    told = f"{count} rows outside of every partition that was derived, the first at {iso(first_ms)}"
+    first = "none at a time that is one" if first_ms is None else f"the first at {iso(first_ms)}"
+    told = f"{count} rows outside of every partition that was derived, {first}"
     return (f"kline.candles holds {told}; backfill {series} there, or delete them",)
 
 

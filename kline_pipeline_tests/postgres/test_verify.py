@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from kline_pipeline.config import Settings
@@ -38,6 +41,14 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def shift_times(path: Path) -> None:
+    """Let the file say times that no calendar has, as one does in which a byte or two are spoilt."""
+    table = pq.read_table(path)
+    place = table.column_names.index("open_time")
+    times = pc.add(table["open_time"].cast(pa.int64()), 2**60).cast(table["open_time"].type)
+    pq.write_table(table.set_column(place, table.schema.field(place), times), path)
+
+
 def test_what_is_whole_agrees(landed: World) -> None:
     assert landed.pipeline.stored_dates(HOURLY, "BTCUSDT", now_ms=landed.clock()) == [JANUARY.date, FEBRUARY.date]
     assert verify(landed, JANUARY) == verify(landed, FEBRUARY) == []
@@ -54,6 +65,7 @@ LEDGER = "date = '2024-01-01'"
         (lambda one: one.query(f"update {TABLE}".replace(" where", " set close = close + 1 where")), "checksum"),
         (lambda one: cut(file_of(one, "snapshots")), "snapshot"),
         (lambda one: file_of(one, "snapshots").unlink(), "parquet_agrees: the sink holds nothing"),
+        (lambda one: shift_times(file_of(one, "snapshots")), " ms, expected 2024-01-01T00:00:00Z to 2024-01-31T23"),
         (lambda one: cut(file_of(one, "work/raw")), "raw batch"),
         (lambda one: file_of(one, "work/raw").unlink(), "no_gaps: 2024-01-01T00:00:00Z missing"),
         (lambda one: one.query(f"delete from kline.coverage where {LEDGER}"), "the ledger does not know it"),
@@ -73,6 +85,10 @@ def test_what_was_spoilt_is_named(landed: World, spoil: Callable[[World], object
         (["2024-05-05 07:00Z", "2019-05-05Z"], "2 rows outside of every partition that was derived, the first at 2019"),
         (["2024-03-01Z"], "1 rows outside of every partition that was derived, the first at 2024-03-01T00:00:00Z"),
         (["2023-12-31 23:59:59.9999Z"], "the first at 2023-12-31T23:59:59.999Z"),
+        (["12000-12-31Z"], "the first at 316,547,740,800,000 ms"),
+        (["0044-03-15Z BC", "12000-12-31Z"], "2 rows outside of every partition that was derived, the first at -63,"),
+        (["infinity", "-infinity"], "2 rows outside of every partition that was derived, none at a time that is one"),
+        (["infinity", "2019-05-05Z"], "2 rows outside of every partition that was derived, the first at 2019-05-05"),
         ([], ""),
     ],
 )

@@ -62,6 +62,18 @@ def test_an_error_that_becomes_a_warning_is_over() -> None:
     assert news([run(judged(A)), run(judged(A, severity="WARN"))]) == [("failed", GAPS_A), ("recovered", GAPS_A)]
 
 
+def test_a_warning_of_a_run_that_was_not_asked_for_the_newest_is_no_recovery_of_its_dataset() -> None:
+    # `fresh` is only a warning in a run over old dates, where the same candles are late.
+    runs = [
+        run(judged("", minute=1)),
+        run(judged("", severity="WARN", minute=2), number=2),
+        run(judged("", minute=3), number=3),
+        run(judged("", passed=True, minute=4), number=4),
+    ]
+    whole = Place("linear/60/candles", "", "no_gaps")
+    assert news(runs) == [("failed", whole), ("recovered", whole)]
+
+
 def test_a_run_that_failed_without_a_failing_check_is_an_episode_of_its_dataset() -> None:
     failed = run(status="failed", crashes=(LOST,))
     _, (change,) = follow({}, [failed, failed], "ERROR")

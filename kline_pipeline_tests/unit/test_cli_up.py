@@ -16,7 +16,9 @@ from kline_pipeline_tests.programs import environment, free_port, run, running
 
 
 # The browser tier ends its `up` by SIGTERM.
-def test_up_serves_until_ctrl_c_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_up_serves_until_ctrl_c_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gql.py").write_text("raise SystemExit('a file of the folder was taken for a library')\n")
+    monkeypatch.chdir(tmp_path)
     env, port, ops = environment(tmp_path / "home"), free_port(), free_port()
     home = tmp_path / "home" / "simulated"
     ports = ("--port", str(port), "--ops-port", str(ops))
