@@ -155,6 +155,30 @@ def test_warnings_are_left_out_unless_they_are_asked_for(make: Make, hook: Webho
     assert len(hook.payloads) == sent
 
 
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        (["Started process for run", "It was terminated by signal 9 (SIGKILL)."], "terminated by signal 9"),
+        (["Started process for run"], "marked as failed from outside"),
+    ],
+)
+def test_a_run_whose_process_was_killed_tells_what_dagster_saw_of_it(
+    make: Make, hook: Webhook, events: list[str], told: str
+) -> None:
+    pipeline = make(hook.url)
+    tags = {"dagster/partition": FIRST}
+    killed = dg.DagsterRun("job", tags=tags, asset_selection={CANDLES}, status=dg.DagsterRunStatus.STARTED)
+    pipeline.instance.add_run(killed)
+    for event in events:
+        pipeline.instance.report_engine_event(event, killed)
+    pipeline.instance.report_run_failed(killed)
+    pipeline.instance.report_engine_event("Failed to retry run, terminated by signal 0", killed)
+
+    pipeline.tick()
+
+    assert told in hook.payloads[0]["message"]
+
+
 def test_what_failed_in_a_run_before_the_first_tick_is_told_within_a_day(make: Make, hook: Webhook) -> None:
     pipeline = make(hook.url)
     pipeline.run({FIRST})

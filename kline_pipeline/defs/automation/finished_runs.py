@@ -55,6 +55,9 @@ _GOING_ON: Final = [
     DagsterRunStatus.CANCELING,
 ]
 _READ: Final = {DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.STEP_FAILURE}
+# All that Dagster says of a run whose process or code server died; why, it has told in the engine's events before.
+_FROM_OUTSIDE: Final = "marked as failed from outside"
+_DIED: Final = ("terminated by signal", "unexpectedly exited")
 
 
 def read_finished(
@@ -146,7 +149,7 @@ def _finished(instance: DagsterInstance, run: DagsterRun, record: EventLogRecord
         assets=tuple(sorted(made)),
         evaluations=tuple(one for event, at in events for one in _evaluation(event, at)),
         crashes=tuple(one for event, _ in events for one in _crash(event)),
-        error=(ended.message or "") if status == "failed" else "",
+        error=_why(instance, run.run_id, ended.message or "") if status == "failed" else "",
         repair=_repair(partitions, symbols, subject) if status == "failed" else "",
     )
 
@@ -183,6 +186,20 @@ def _crash(event: DagsterEvent) -> Iterator[tuple[str, str]]:
     if event.event_type == DagsterEventType.STEP_FAILURE:
         name = (event.step_key or "").replace("__", "/")
         yield name, step_sentence(event) or "it did not say why"
+
+
+def _why(instance: DagsterInstance, run_id: str, said: str) -> str:
+    """Return what the failure of a run said, or what led to it where that is only that somebody marked it so."""
+    if _FROM_OUTSIDE not in said:
+        return said
+    for entry in instance.all_logs(run_id, of_type={DagsterEventType.ENGINE_EVENT, DagsterEventType.RUN_FAILURE}):
+        event = entry.dagster_event
+        if event is None or event.event_type == DagsterEventType.RUN_FAILURE:
+            break
+        told = event.message or ""
+        if event.engine_event_data.error is not None or any(words in told for words in _DIED):
+            said = told
+    return said
 
 
 def _repair(partitions: str, symbols: Sequence[str], subject: str) -> str:
