@@ -161,7 +161,7 @@ def _look_alive(connection: psycopg.Connection[Any], record: Any, _fairy: object
     """Look whether a connection that the pool has kept still lives, before it is used.
 
     SQLAlchemy's own `pool_pre_ping` sets autocommit back in a `finally`. In the middle of an interrupt that fails, and
-    the failure takes the place of the KeyboardInterrupt: a Ctrl-C was taken for a lost connection and forgotten.
+    the failure takes the place of the KeyboardInterrupt: a Ctrl-C was told as an error of the database.
     """
     if record.info.pop("fresh", False):
         return
